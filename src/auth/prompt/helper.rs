@@ -1,0 +1,162 @@
+//! The child process in which dialogs run.
+//!
+//! The daemon starts its own binary with [`MARK`], writes one [`Order`] as a JSON line to its
+//! standard input and keeps that open. The child answers with one [`Report`] on its standard
+//! output. When its standard input ends (the daemon lost interest, or died however) the child
+//! ends its whole process group: SIGTERM first, so that pinentry restores the terminal, then
+//! SIGKILL.
+//!
+//! The child leads a session of its own: reading a terminal that is not its controlling one is
+//! not subject to job control, and a signal to its group reaches the dialog and nothing else.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{ExitCode, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::unistd::{getpgrp, setsid};
+use secrecy::SecretString;
+use serde::{Deserialize, Serialize};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use zeroize::{Zeroize, Zeroizing};
+
+use super::{PromptError, Question, pinentry, terminal};
+
+/// The only argument of the child; a bucket cannot be named like this.
+pub(crate) const MARK: &str = "--prompt-helper";
+
+/// What a dialog gets to restore the screen before it is killed.
+const GRACE: Duration = Duration::from_millis(1500);
+
+/// How the child asks.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) enum Driver {
+    /// With this pinentry program, a path or a name in `PATH`.
+    Pinentry(String),
+    /// With lines on the terminal of [`Screen::tty_name`].
+    Terminal,
+}
+
+/// Where a dialog may show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Screen {
+    /// Display variables for the child's environment: `DISPLAY` and what belongs to it.
+    pub(crate) variables: Vec<(String, String)>,
+    /// A terminal, `/dev/pts/3`.
+    pub(crate) tty_name: Option<String>,
+    /// Its `TERM`.
+    pub(crate) tty_type: Option<String>,
+}
+
+/// What the child is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Order {
+    /// How to ask.
+    pub(crate) driver: Driver,
+    /// Where to ask.
+    pub(crate) screen: Screen,
+    /// What to ask.
+    pub(crate) question: Question,
+}
+
+/// What came of it.
+#[derive(Serialize, Deserialize)]
+enum Report {
+    Typed(String),
+    Cancelled,
+    TimedOut,
+    Unavailable(String),
+}
+
+/// Runs one dialog in a child process, for at most the question's life.
+pub(crate) async fn ask(order: Order) -> Result<SecretString, PromptError> {
+    let life = order.question.life;
+    match tokio::time::timeout(life, converse(order)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(PromptError::TimedOut),
+    }
+}
+
+async fn converse(order: Order) -> Result<SecretString, PromptError> {
+    let broken = |what: &str, error: std::io::Error| {
+        PromptError::Unavailable(format!("the prompt process {what}: {error}"))
+    };
+    let program = std::env::current_exe().map_err(|e| broken("cannot be found", e))?;
+    let mut child = tokio::process::Command::new(program)
+        .arg0("s3mfa-mount")
+        .arg(MARK)
+        .envs(order.screen.variables.iter().map(|(k, v)| (k, v)))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .map_err(|e| broken("cannot be started", e))?;
+    let (Some(mut input), Some(mut output)) = (child.stdin.take(), child.stdout.take()) else {
+        return Err(PromptError::Unavailable("the prompt process has no pipes".to_owned()));
+    };
+    let mut line = serde_json::to_vec(&order).map_err(|e| broken("got no order", e.into()))?;
+    line.push(b'\n');
+    input
+        .write_all(&line)
+        .await
+        .map_err(|e| broken("took no order", e))?;
+    // From here on, dropping `input` (with this future, or by dying) closes the dialog.
+    let mut report = Zeroizing::new(Vec::with_capacity(4096));
+    output
+        .read_to_end(&mut report)
+        .await
+        .map_err(|e| broken("said nothing", e))?;
+    drop(input);
+    let _ = child.wait().await;
+    match serde_json::from_slice(&report) {
+        Ok(Report::Typed(typed)) => Ok(typed.into()),
+        Ok(Report::Cancelled) => Err(PromptError::Cancelled),
+        Ok(Report::TimedOut) => Err(PromptError::TimedOut),
+        Ok(Report::Unavailable(why)) => Err(PromptError::Unavailable(why)),
+        Err(_) => Err(PromptError::Unavailable(
+            "the prompt process ended without an answer".to_owned(),
+        )),
+    }
+}
+
+/// The child's whole life.
+pub(crate) fn main() -> ExitCode {
+    crate::sys::forbid_core_dumps();
+    // The group's SIGTERM is for the dialog. Children start with a clear mask.
+    let _ = SigSet::from(Signal::SIGTERM).thread_block();
+    let _ = setsid();
+    let mut input = BufReader::new(std::io::stdin());
+    let mut line = String::new();
+    let order: Order = match input.read_line(&mut line).map(|_| serde_json::from_str(&line)) {
+        Ok(Ok(order)) => order,
+        _ => return ExitCode::FAILURE,
+    };
+    std::thread::spawn(move || end_with(input));
+    let answer = match &order.driver {
+        Driver::Pinentry(program) => pinentry::ask(program, &order.screen, &order.question),
+        Driver::Terminal => terminal::ask(&order.screen, &order.question),
+    };
+    let mut report = match answer {
+        Ok(typed) => Report::Typed(typed),
+        Err(PromptError::Cancelled) => Report::Cancelled,
+        Err(PromptError::TimedOut) => Report::TimedOut,
+        Err(PromptError::Unavailable(why)) => Report::Unavailable(why),
+    };
+    let written = serde_json::to_vec(&report).map(Zeroizing::new);
+    if let Report::Typed(typed) = &mut report {
+        typed.zeroize();
+    }
+    match written.map(|bytes| std::io::stdout().write_all(&bytes)) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
+    }
+}
+
+/// Waits for the end of the daemon's interest, then ends the group.
+fn end_with(mut input: impl Read) {
+    let mut rest = [0; 64];
+    while matches!(input.read(&mut rest), Ok(1..)) {}
+    let _ = killpg(getpgrp(), Signal::SIGTERM);
+    std::thread::sleep(GRACE);
+    let _ = killpg(getpgrp(), Signal::SIGKILL);
+}

@@ -1,0 +1,180 @@
+//! Which driver asks: what `--prompt` wants, and what is there at this moment.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+
+use super::helper::{Driver, Order, Screen};
+use super::{Ask, CodeProcess, PromptError, Question, helper, screen};
+
+/// What `--prompt` says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Wanted {
+    /// Whatever can reach the person.
+    #[default]
+    Auto,
+    /// Pinentry only.
+    Pinentry,
+    /// Lines on the terminal only.
+    Tty,
+    /// `--mfa-process` only.
+    Process,
+    /// Nobody is ever asked.
+    None,
+}
+
+/// The choice of drivers of one mount.
+#[derive(Clone)]
+pub(crate) struct Selection(Arc<Choices>);
+
+struct Choices {
+    wanted: Wanted,
+    /// `--pinentry-program` or `PINENTRY_PROGRAM`: the user's own choice.
+    program: Option<String>,
+    process: Option<CodeProcess>,
+    /// The terminal that the mount was started on.
+    terminal: Option<(String, Option<String>)>,
+    /// Whether that terminal may still be used.
+    attached: Arc<AtomicBool>,
+}
+
+impl Selection {
+    /// Chooses among the drivers at each question anew.
+    ///
+    /// `attached` is true for as long as the starting terminal may be used.
+    pub(crate) fn new(
+        wanted: Wanted,
+        program: Option<String>,
+        process: Option<String>,
+        attached: Arc<AtomicBool>,
+    ) -> Self {
+        Self(Arc::new(Choices {
+            wanted,
+            program,
+            process: process.map(CodeProcess::new),
+            terminal: screen::own_terminal(),
+            attached,
+        }))
+    }
+}
+
+impl Ask for Selection {
+    fn ask(&self, question: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
+        let choices = Arc::clone(&self.0);
+        async move { choices.ask(question).await }.boxed()
+    }
+}
+
+impl Choices {
+    async fn ask(&self, question: Question) -> Result<SecretString, PromptError> {
+        if let Some(process) = &self.process
+            && matches!(self.wanted, Wanted::Auto | Wanted::Process)
+        {
+            return process.ask(question).await;
+        }
+        let (tty_name, tty_type) = self.terminal(&question).unzip();
+        let screen = Screen {
+            variables: screen::present_display().await,
+            tty_name,
+            tty_type: tty_type.flatten(),
+        };
+        let mut reasons = Vec::new();
+        for driver in self.drivers(&screen)? {
+            let order = Order {
+                driver,
+                screen: screen.clone(),
+                question: question.clone(),
+            };
+            match helper::ask(order).await {
+                Err(PromptError::Unavailable(reason)) => {
+                    tracing::warn!("cannot ask: {reason}");
+                    reasons.push(reason);
+                }
+                outcome => return outcome,
+            }
+        }
+        if reasons.is_empty() {
+            reasons.push(
+                "there is no display, and no terminal where a program waits for the mount"
+                    .to_owned(),
+            );
+        }
+        notify(&question).await;
+        Err(PromptError::Unavailable(reasons.join("; ")))
+    }
+
+    /// The terminal for a question: the starting one, else that of the waiting program.
+    fn terminal(&self, question: &Question) -> Option<(String, Option<String>)> {
+        if self.attached.load(Ordering::Relaxed)
+            && let Some(terminal) = &self.terminal
+        {
+            return Some(terminal.clone());
+        }
+        screen::terminal_of_waiter(question.tid)
+    }
+
+    /// The drivers to try, in order; none if nobody can be reached.
+    fn drivers(&self, screen: &Screen) -> Result<Vec<Driver>, PromptError> {
+        let pinentry = || Driver::Pinentry(self.pinentry());
+        match self.wanted {
+            Wanted::Pinentry => Ok(vec![pinentry()]),
+            Wanted::Tty => Ok(vec![Driver::Terminal]),
+            Wanted::Process => Err(PromptError::Unavailable(
+                "--prompt process needs --mfa-process COMMAND".to_owned(),
+            )),
+            Wanted::None => Err(PromptError::Unavailable(
+                "prompts are switched off (--prompt none)".to_owned(),
+            )),
+            Wanted::Auto => {
+                let terminal = screen.tty_name.is_some();
+                // A program that the user named knows where to show itself.
+                let window = self.program.is_some() || screen.has_display();
+                let mut drivers = Vec::new();
+                if window || terminal {
+                    drivers.push(pinentry());
+                }
+                if terminal {
+                    drivers.push(Driver::Terminal);
+                }
+                Ok(drivers)
+            }
+        }
+    }
+
+    /// The pinentry to start: the user's choice, gpg-agent's, or Debian's alternative.
+    fn pinentry(&self) -> String {
+        self.program
+            .clone()
+            .or_else(gpg_agent_pinentry)
+            .unwrap_or_else(|| "pinentry".to_owned())
+    }
+}
+
+/// Tells the desktop, if there is one, that somebody should run `renew`.
+async fn notify(question: &Question) {
+    let _ = tokio::process::Command::new("notify-send")
+        .args(["-a", "s3mfa-mount", "-i", "dialog-password"])
+        .arg("An MFA code is needed: run s3mfa-mount renew")
+        .arg(&question.description)
+        .stdin(std::process::Stdio::null())
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .status()
+        .await;
+}
+
+/// `pinentry-program` of gpg-agent.conf; gpgconf does not report a user's own choice.
+fn gpg_agent_pinentry() -> Option<String> {
+    let home = std::env::var_os("GNUPGHOME")
+        .map(std::path::PathBuf::from)
+        .or_else(|| Some(std::path::Path::new(&std::env::var_os("HOME")?).join(".gnupg")))?;
+    let conf = std::fs::read_to_string(home.join("gpg-agent.conf")).ok()?;
+    conf.lines()
+        .filter_map(|line| line.trim().strip_prefix("pinentry-program"))
+        .map(|value| value.trim().to_owned())
+        .find(|value| !value.is_empty())
+}

@@ -1,0 +1,627 @@
+//! The one session of a mount: its generations, its renewals, and who waits for them.
+//!
+//! Invariants:
+//!
+//! - At most one renewal runs, in a task of its own. A request that is dropped cannot take it
+//!   along; the last request that is *interrupted* ends it, because nobody waits any more.
+//! - A renewal is keyed by the generation that was rejected: whoever comes late with an old
+//!   generation gets the current session, not a second prompt.
+//! - The state's lock is never held across an await.
+//! - Everything that serves content does so inside [`Sessions::while_live`], so that once
+//!   [`Sessions::lock`] has returned nothing more is served.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::Credentials;
+use futures_util::future::BoxFuture;
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::AuthError;
+use super::clock::{Clock, wall_time};
+use super::prompt::Ask;
+
+/// How much of a session's life is left unused.
+///
+/// A request that is signed now must still be valid when S3 looks at it.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// How the cool-down grows with each refusal in a row: 60 s, 5 minutes, 30 minutes by default.
+const COOL_DOWN_STEPS: [u32; 3] = [1, 5, 30];
+
+/// How often the wall clock is looked at while a session lives; a machine that was suspended
+/// finds its session expired this soon after it wakes up.
+const EXPIRY_TICK: Duration = Duration::from_secs(5);
+
+/// Counts the sessions of a mount; each renewal makes the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub(crate) struct Generation(pub(crate) u64);
+
+/// What a login hands over.
+pub(crate) struct Granted {
+    /// The keys and the token.
+    pub(crate) credentials: Credentials,
+    /// When they end; `None` for keys that do not.
+    pub(crate) expires: Option<SystemTime>,
+}
+
+/// A session that S3 accepted, or at least STS granted.
+pub(crate) struct Session {
+    /// Which one of this mount's sessions it is.
+    pub(crate) generation: Generation,
+    /// The keys and the token. Only the store signs with them.
+    pub(crate) credentials: Credentials,
+    /// When it ends; `None` for keys that do not.
+    pub(crate) expires: Option<SystemTime>,
+    /// When the code was accepted: `aws:MultiFactorAuthAge` counts from here.
+    pub(crate) authenticated: SystemTime,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("generation", &self.generation)
+            .field("expires", &self.expires)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Who waits for a session, and whether they may have a person asked.
+///
+/// Almost all requests find a session and need nobody's name, so the name is found out only
+/// when somebody is about to be asked.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asker {
+    /// The thread that waits, 0 if it has none here.
+    pub(crate) tid: u32,
+    /// Tells who that is.
+    pub(crate) identify: fn(u32) -> Identity,
+}
+
+/// What a prompt says about its cause.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Identity {
+    /// The program, as `cat (4711)`; empty for the mount itself.
+    pub(crate) program: String,
+    /// Whether it may cause a prompt.
+    pub(crate) may_prompt: bool,
+}
+
+impl Asker {
+    /// The mount itself, or the person at its controls.
+    pub(crate) fn person() -> Self {
+        Self {
+            tid: 0,
+            identify: |_| Identity {
+                program: String::new(),
+                may_prompt: true,
+            },
+        }
+    }
+
+    /// Nobody: what the daemon does by itself never causes a prompt.
+    pub(crate) fn nobody() -> Self {
+        Self {
+            tid: 0,
+            identify: |_| Identity::default(),
+        }
+    }
+}
+
+/// Why a code is needed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// The mount's first session.
+    FirstLogin,
+    /// The session reached its end.
+    Expired(SystemTime),
+    /// S3 called the session expired or invalid.
+    Rejected(SystemTime),
+    /// S3 denies what it allowed before: the policy's MFA age limit. The age reached.
+    TooOld(Duration),
+    /// Somebody locked the mount.
+    Locked(SystemTime),
+    /// Somebody asked for a new session.
+    Requested,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FirstLogin => write!(f, "the bucket demands MFA"),
+            Self::Expired(at) => write!(f, "the session expired at {}", wall_time(*at)),
+            Self::Rejected(at) => write!(f, "the session ended at {}", wall_time(*at)),
+            Self::TooOld(age) => write!(
+                f,
+                "the bucket's policy wants a fresher code than one of {} s ago",
+                age.as_secs()
+            ),
+            Self::Locked(at) => write!(f, "the mount was locked at {}", wall_time(*at)),
+            Self::Requested => write!(f, "a new session was asked for"),
+        }
+    }
+}
+
+/// What a prompt is told about its cause.
+#[derive(Clone)]
+pub(crate) struct LoginRequest {
+    /// Why a code is needed.
+    pub(crate) reason: Reason,
+    /// Who needs it first.
+    pub(crate) program: String,
+    /// The thread that waits, 0 if none.
+    pub(crate) tid: u32,
+    /// Where to ask, if not where the mount would ask by itself.
+    pub(crate) ask: Option<Arc<dyn Ask>>,
+}
+
+/// Turns a person's code into a session.
+pub(crate) trait Login: Send + Sync + 'static {
+    /// Asks, as often as it takes, and returns the session or the reason for having none.
+    ///
+    /// Dropping the future closes the dialog.
+    fn login(&self, request: LoginRequest) -> BoxFuture<'static, Result<Granted, AuthError>>;
+}
+
+/// What the outside may know of the session.
+#[derive(Debug, Clone)]
+pub(crate) enum Phase {
+    /// No session, and nobody is being asked.
+    Locked(Reason),
+    /// Somebody is being asked for a code.
+    Asking(Reason),
+    /// Requests are served.
+    Live(Arc<Session>),
+}
+
+/// How long requests wait, and how long nobody is asked again.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Patience {
+    /// `--prompt-timeout`.
+    pub(crate) wait: Duration,
+    /// `--prompt-cooldown`, the first of the three.
+    pub(crate) cool_down: Duration,
+}
+
+/// The gatekeeper of one mount.
+pub(crate) struct Sessions {
+    login: Arc<dyn Login>,
+    clock: Arc<dyn Clock>,
+    patience: Patience,
+    state: Mutex<State>,
+    /// Held for reading while content is handed out, for writing while a session ends.
+    serving: RwLock<()>,
+    phase: watch::Sender<Phase>,
+}
+
+struct State {
+    live: Option<Arc<Session>>,
+    last: Generation,
+    reason: Reason,
+    flight: Option<Flight>,
+    refusals: usize,
+    quiet: Option<Quiet>,
+    ending: bool,
+    renewals: u64,
+}
+
+struct Quiet {
+    until: Instant,
+    until_wall: SystemTime,
+    because: String,
+}
+
+type Outcome = Option<Result<Arc<Session>, AuthError>>;
+
+struct Flight {
+    id: u64,
+    outcome: watch::Receiver<Outcome>,
+    /// When all that wait now give up together.
+    deadline: Instant,
+    waiters: usize,
+    /// Somebody waited until the deadline: the dialog stays for a late answer.
+    outlived: bool,
+    task: AbortHandle,
+}
+
+impl Sessions {
+    /// Starts without a session; must be called inside a runtime.
+    pub(crate) fn new(
+        login: Arc<dyn Login>,
+        clock: Arc<dyn Clock>,
+        patience: Patience,
+    ) -> Arc<Self> {
+        let sessions = Arc::new(Self {
+            login,
+            clock,
+            patience,
+            state: Mutex::new(State {
+                live: None,
+                last: Generation::default(),
+                reason: Reason::FirstLogin,
+                flight: None,
+                refusals: 0,
+                quiet: None,
+                ending: false,
+                renewals: 0,
+            }),
+            serving: RwLock::new(()),
+            phase: watch::Sender::new(Phase::Locked(Reason::FirstLogin)),
+        });
+        let watched = Arc::downgrade(&sessions);
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EXPIRY_TICK).await;
+                let Some(sessions) = watched.upgrade() else {
+                    return;
+                };
+                // Looking is enough: `live` notices what has expired.
+                sessions.live();
+            }
+        });
+        sessions
+    }
+
+    /// Returns the live session, waiting for a renewal if there is none.
+    pub(crate) async fn current(
+        self: &Arc<Self>,
+        asker: &Asker,
+    ) -> Result<Arc<Session>, AuthError> {
+        if let Some(session) = self.live() {
+            return Ok(session);
+        }
+        self.wait(None, asker).await
+    }
+
+    /// Returns a session that is not the rejected one, renewing it if nobody has yet.
+    ///
+    /// The rejected session is gone from now on, whether or not the renewal succeeds.
+    pub(crate) async fn renew(
+        self: &Arc<Self>,
+        rejected: Generation,
+        reason: Reason,
+        asker: &Asker,
+    ) -> Result<Arc<Session>, AuthError> {
+        self.drop_session(Some(rejected), reason);
+        match self.live() {
+            Some(session) => Ok(session),
+            None => self.wait(None, asker).await,
+        }
+    }
+
+    /// Asks now, whatever the cool-down says; the present session goes on meanwhile.
+    ///
+    /// With `ask`, a prompt that is open elsewhere closes and its waiters wait for this one.
+    pub(crate) async fn ask_now(
+        self: &Arc<Self>,
+        ask: Option<Arc<dyn Ask>>,
+        asker: &Asker,
+    ) -> Result<Arc<Session>, AuthError> {
+        {
+            let mut state = self.state.lock();
+            state.quiet = None;
+            state.refusals = 0;
+        }
+        self.wait(Some(ask), asker).await
+    }
+
+    /// Returns the live session, if there is one. Never waits.
+    pub(crate) fn live(&self) -> Option<Arc<Session>> {
+        let now = self.clock.now();
+        {
+            let state = self.state.lock();
+            let session = state.live.as_ref()?;
+            match session.expires {
+                Some(expires) if expires <= now + MARGIN => {}
+                _ => return Some(Arc::clone(session)),
+            }
+        }
+        self.drop_expired(now);
+        None
+    }
+
+    /// Runs `serve` if a session lives, and keeps it alive until `serve` has returned.
+    ///
+    /// `serve` must neither block nor call back into this: ending a session waits for it.
+    pub(crate) fn while_live<R>(&self, serve: impl FnOnce() -> R) -> Option<R> {
+        self.live()?;
+        let _serving = self.serving.read();
+        self.state.lock().live.as_ref()?;
+        Some(serve())
+    }
+
+    /// Forgets the session. When this returns, nothing is served any more.
+    pub(crate) fn lock(&self) {
+        self.drop_session(None, Reason::Locked(self.clock.now()));
+    }
+
+    /// Fails everything that waits, closes the dialog, and starts nothing any more.
+    pub(crate) fn end(&self) {
+        let mut state = self.state.lock();
+        state.ending = true;
+        if let Some(flight) = state.flight.take() {
+            flight.task.abort();
+        }
+    }
+
+    /// Tells the phases, starting with the present one.
+    pub(crate) fn phases(&self) -> watch::Receiver<Phase> {
+        self.phase.subscribe()
+    }
+
+    /// When a request may cause a prompt again, if that is not now.
+    pub(crate) fn cooling_down_until(&self) -> Option<SystemTime> {
+        let state = self.state.lock();
+        let quiet = state.quiet.as_ref()?;
+        (quiet.until > Instant::now()).then_some(quiet.until_wall)
+    }
+
+    /// How many renewals have been started.
+    pub(crate) fn renewals(&self) -> u64 {
+        self.state.lock().renewals
+    }
+
+    /// How long ago the session's code was accepted.
+    pub(crate) fn age(&self, session: &Session) -> Duration {
+        self.clock
+            .now()
+            .duration_since(session.authenticated)
+            .unwrap_or_default()
+    }
+
+    /// The present moment by the clock that expiry is measured with.
+    pub(crate) fn now(&self) -> SystemTime {
+        self.clock.now()
+    }
+
+    fn drop_expired(&self, now: SystemTime) {
+        let _quiesced = self.serving.write();
+        let mut state = self.state.lock();
+        let Some(expires) = state.live.as_ref().and_then(|s| s.expires) else {
+            return;
+        };
+        if expires <= now + MARGIN {
+            Self::forget(&mut state, Reason::Expired(expires));
+            self.publish(&state);
+        }
+    }
+
+    /// Drops the live session, if it is of the given generation.
+    fn drop_session(&self, rejected: Option<Generation>, reason: Reason) {
+        let _quiesced = self.serving.write();
+        let mut state = self.state.lock();
+        if let Some(live) = &state.live
+            && rejected.is_none_or(|generation| generation == live.generation)
+        {
+            Self::forget(&mut state, reason);
+            self.publish(&state);
+        }
+    }
+
+    fn forget(state: &mut State, reason: Reason) {
+        state.live = None;
+        state.reason = reason;
+        tracing::info!("no session: {reason}");
+    }
+
+    fn publish(&self, state: &State) {
+        let phase = match (&state.live, &state.flight) {
+            (Some(session), _) => Phase::Live(Arc::clone(session)),
+            (None, Some(_)) => Phase::Asking(state.reason),
+            (None, None) => Phase::Locked(state.reason),
+        };
+        self.phase.send_replace(phase);
+    }
+
+    /// Joins the renewal, starting one if need be. `ask` is `Some` when somebody wants it now.
+    async fn wait(
+        self: &Arc<Self>,
+        mut ask: Option<Option<Arc<dyn Ask>>>,
+        asker: &Asker,
+    ) -> Result<Arc<Session>, AuthError> {
+        let identity = (asker.identify)(asker.tid);
+        loop {
+            let mut ticket = {
+                let mut state = self.state.lock();
+                if state.ending {
+                    return Err(AuthError::Ending);
+                }
+                if ask.is_none() {
+                    if let Some(session) = &state.live {
+                        return Ok(Arc::clone(session));
+                    }
+                    if !identity.may_prompt {
+                        return Err(AuthError::Unasked);
+                    }
+                    if let Some(quiet) = &state.quiet
+                        && state.flight.is_none()
+                        && quiet.until > Instant::now()
+                    {
+                        return Err(AuthError::CoolingDown {
+                            until: quiet.until_wall,
+                            because: quiet.because.clone(),
+                        });
+                    }
+                }
+                self.join(&mut state, ask.take(), asker.tid, &identity)
+            };
+            match ticket.outcome().await {
+                // The renewal was superseded by one that somebody asked for: wait for that.
+                None => continue,
+                Some(outcome) => return outcome,
+            }
+        }
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        state: &mut State,
+        ask: Option<Option<Arc<dyn Ask>>>,
+        tid: u32,
+        identity: &Identity,
+    ) -> Ticket {
+        if let Some(Some(_)) = &ask
+            && let Some(superseded) = state.flight.take()
+        {
+            superseded.task.abort();
+        }
+        if state.flight.is_none() {
+            let reason = match (&state.live, &ask) {
+                (Some(_), Some(_)) => Reason::Requested,
+                _ => state.reason,
+            };
+            state.renewals += 1;
+            let request = LoginRequest {
+                reason,
+                program: identity.program.clone(),
+                tid,
+                ask: ask.flatten(),
+            };
+            state.flight = Some(self.take_off(state.renewals, request));
+            self.publish(state);
+        }
+        let (id, deadline, outcome) = match &mut state.flight {
+            Some(flight) => {
+                let now = Instant::now();
+                if flight.deadline <= now {
+                    flight.deadline = now + self.patience.wait;
+                }
+                flight.waiters += 1;
+                (flight.id, flight.deadline, flight.outcome.clone())
+            }
+            // Not reached: one was just put there. The waiter would fail at once.
+            None => (0, Instant::now(), watch::channel(None).1),
+        };
+        Ticket {
+            sessions: Arc::clone(self),
+            flight: id,
+            deadline,
+            outcome,
+            settled: false,
+        }
+    }
+
+    fn take_off(self: &Arc<Self>, id: u64, request: LoginRequest) -> Flight {
+        let (sender, outcome) = watch::channel(None);
+        let sessions = Arc::clone(self);
+        let login = self.login.login(request);
+        let task = tokio::spawn(async move {
+            let result = login.await;
+            let outcome = sessions.land(id, result);
+            sender.send_replace(Some(outcome));
+        });
+        Flight {
+            id,
+            outcome,
+            deadline: Instant::now() + self.patience.wait,
+            waiters: 0,
+            outlived: false,
+            task: task.abort_handle(),
+        }
+    }
+
+    fn land(&self, id: u64, result: Result<Granted, AuthError>) -> Result<Arc<Session>, AuthError> {
+        let mut state = self.state.lock();
+        if state.flight.as_ref().is_some_and(|flight| flight.id == id) {
+            state.flight = None;
+        }
+        let outcome = match result {
+            Ok(granted) => {
+                state.last = Generation(state.last.0 + 1);
+                let session = Arc::new(Session {
+                    generation: state.last,
+                    credentials: granted.credentials,
+                    expires: granted.expires,
+                    authenticated: self.clock.now(),
+                });
+                state.live = Some(Arc::clone(&session));
+                state.refusals = 0;
+                state.quiet = None;
+                match session.expires {
+                    Some(at) => tracing::info!("a new session lives until {}", wall_time(at)),
+                    None => tracing::info!("a new session, without an end"),
+                }
+                Ok(session)
+            }
+            Err(error) => {
+                if error.starts_cool_down() {
+                    self.cool_down(&mut state, &error);
+                }
+                tracing::warn!("no session: {error}");
+                Err(error)
+            }
+        };
+        self.publish(&state);
+        outcome
+    }
+
+    fn cool_down(&self, state: &mut State, because: &AuthError) {
+        let step = COOL_DOWN_STEPS[state.refusals.min(COOL_DOWN_STEPS.len() - 1)];
+        let span = self.patience.cool_down * step;
+        state.refusals += 1;
+        state.quiet = Some(Quiet {
+            until: Instant::now() + span,
+            until_wall: self.clock.now() + span,
+            because: because.to_string(),
+        });
+    }
+
+    /// A waiter is gone before its renewal came to an end.
+    fn leave(&self, flight_id: u64, timed_out: bool) {
+        let mut state = self.state.lock();
+        let Some(flight) = state.flight.as_mut().filter(|f| f.id == flight_id) else {
+            return;
+        };
+        flight.waiters = flight.waiters.saturating_sub(1);
+        flight.outlived |= timed_out;
+        if flight.waiters == 0 && !flight.outlived {
+            flight.task.abort();
+            state.flight = None;
+            tracing::info!("the prompt is closed: nobody waits for it any more");
+            self.publish(&state);
+        }
+    }
+}
+
+/// One request's place in the queue behind a renewal.
+struct Ticket {
+    sessions: Arc<Sessions>,
+    flight: u64,
+    deadline: Instant,
+    outcome: watch::Receiver<Outcome>,
+    settled: bool,
+}
+
+impl Ticket {
+    /// Waits for the renewal or the deadline. `None`: the renewal was superseded.
+    async fn outcome(&mut self) -> Option<Result<Arc<Session>, AuthError>> {
+        let landed = self.outcome.wait_for(Option::is_some);
+        let result = match tokio::time::timeout_at(self.deadline, landed).await {
+            Ok(Ok(outcome)) => outcome.clone(),
+            // The task is gone without a word: aborted.
+            Ok(Err(_)) => None,
+            Err(_) => {
+                self.sessions.leave(self.flight, true);
+                Some(Err(AuthError::TimedOut))
+            }
+        };
+        self.settled = true;
+        result
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.sessions.leave(self.flight, false);
+        }
+    }
+}
+
+#[cfg(test)]
+#[path = "session_tests.rs"]
+mod tests;

@@ -1,0 +1,328 @@
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::UNIX_EPOCH;
+
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+
+use super::*;
+
+/// A wall clock that stands still until it is moved.
+#[derive(Debug, Default)]
+struct StillClock(AtomicU64);
+
+impl Clock for StillClock {
+    fn now(&self) -> SystemTime {
+        UNIX_EPOCH + Duration::from_secs(1_000_000 + self.0.load(Ordering::SeqCst))
+    }
+}
+
+type Answer = oneshot::Sender<Result<Granted, AuthError>>;
+
+/// A login whose answers the test gives; a dropped one shows as a closed sender.
+#[derive(Default)]
+struct ByHand {
+    asked: Mutex<VecDeque<(LoginRequest, Answer)>>,
+    count: AtomicU64,
+}
+
+impl Login for ByHand {
+    fn login(&self, request: LoginRequest) -> BoxFuture<'static, Result<Granted, AuthError>> {
+        let (answer, heard) = oneshot::channel();
+        self.asked.lock().push_back((request, answer));
+        self.count.fetch_add(1, Ordering::SeqCst);
+        async move { heard.await.unwrap_or(Err(AuthError::Ending)) }.boxed()
+    }
+}
+
+struct Scene {
+    sessions: Arc<Sessions>,
+    login: Arc<ByHand>,
+    clock: Arc<StillClock>,
+}
+
+fn scene() -> Scene {
+    let login = Arc::new(ByHand::default());
+    let clock = Arc::new(StillClock::default());
+    let patience = Patience {
+        wait: Duration::from_secs(90),
+        cool_down: Duration::from_secs(60),
+    };
+    let sessions = Sessions::new(
+        Arc::clone(&login) as Arc<dyn Login>,
+        Arc::clone(&clock) as Arc<dyn Clock>,
+        patience,
+    );
+    Scene {
+        sessions,
+        login,
+        clock,
+    }
+}
+
+impl Scene {
+    fn waiter(&self) -> tokio::task::JoinHandle<Result<Arc<Session>, AuthError>> {
+        let sessions = Arc::clone(&self.sessions);
+        tokio::spawn(async move { sessions.current(&Asker::person()).await })
+    }
+
+    async fn settle(&self) {
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// The question that is open; there must be exactly one.
+    async fn question(&self) -> (LoginRequest, Answer) {
+        self.settle().await;
+        let mut asked = self.login.asked.lock();
+        assert_eq!(asked.len(), 1, "one question");
+        asked.pop_front().unwrap()
+    }
+
+    fn asked(&self) -> u64 {
+        self.login.count.load(Ordering::SeqCst)
+    }
+
+    /// A session that lives for so many seconds by the still clock.
+    fn granted(&self, seconds: u64) -> Result<Granted, AuthError> {
+        Ok(Granted {
+            credentials: Credentials::new("id", "secret", None, None, "test"),
+            expires: Some(self.clock.now() + Duration::from_secs(seconds)),
+        })
+    }
+
+    async fn open(&self) -> Arc<Session> {
+        let waiter = self.waiter();
+        let (_, answer) = self.question().await;
+        assert!(answer.send(self.granted(3600)).is_ok());
+        waiter.await.unwrap().unwrap()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_question_serves_all_who_wait() {
+    let scene = scene();
+    let waiters: Vec<_> = (0..300).map(|_| scene.waiter()).collect();
+    let (request, answer) = scene.question().await;
+    assert_eq!(request.reason, Reason::FirstLogin);
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    for waiter in waiters {
+        assert_eq!(waiter.await.unwrap().unwrap().generation, Generation(1));
+    }
+    assert_eq!(scene.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_late_rejection_of_an_old_generation_asks_nobody() {
+    let scene = scene();
+    let first = scene.open().await;
+    let renewing = {
+        let sessions = Arc::clone(&scene.sessions);
+        let rejected = first.generation;
+        tokio::spawn(async move {
+            let reason = Reason::TooOld(Duration::from_secs(3600));
+            sessions.renew(rejected, reason, &Asker::person()).await
+        })
+    };
+    let (request, answer) = scene.question().await;
+    assert_eq!(request.reason, Reason::TooOld(Duration::from_secs(3600)));
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    assert_eq!(renewing.await.unwrap().unwrap().generation, Generation(2));
+    let late = scene
+        .sessions
+        .renew(first.generation, Reason::Requested, &Asker::person())
+        .await;
+    assert_eq!(late.unwrap().generation, Generation(2));
+    assert_eq!(scene.asked(), 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_session_is_gone_by_the_clock_alone() {
+    let scene = scene();
+    scene.open().await;
+    let mut phases = scene.sessions.phases();
+    phases.mark_unchanged();
+    scene.clock.0.store(3599, Ordering::SeqCst);
+    // Nobody asks for anything: the clock is looked at all the same.
+    phases.changed().await.unwrap();
+    assert!(matches!(&*phases.borrow(), Phase::Locked(Reason::Expired(_))));
+    assert!(scene.sessions.while_live(|| ()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn at_the_deadline_all_fail_together_and_a_late_answer_still_opens() {
+    let scene = scene();
+    let first = scene.waiter();
+    let (_, answer) = scene.question().await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let second = scene.waiter();
+    let start = Instant::now();
+    assert!(matches!(first.await.unwrap(), Err(AuthError::TimedOut)));
+    assert!(matches!(second.await.unwrap(), Err(AuthError::TimedOut)));
+    assert_eq!(start.elapsed().as_secs(), 30);
+    assert!(answer.send(scene.granted(3600)).is_ok(), "the dialog stayed");
+    scene.settle().await;
+    assert!(scene.sessions.live().is_some());
+    assert_eq!(scene.asked(), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_dialog_closes_when_the_last_waiter_is_interrupted() {
+    let scene = scene();
+    let (first, second) = (scene.waiter(), scene.waiter());
+    let (_, answer) = scene.question().await;
+    first.abort();
+    scene.settle().await;
+    assert!(!answer.is_closed(), "somebody still waits");
+    second.abort();
+    scene.settle().await;
+    assert!(answer.is_closed());
+    // That was no refusal: the next access asks again at once.
+    let third = scene.waiter();
+    let (_, answer) = scene.question().await;
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    assert!(third.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn cancel_fails_all_at_once_and_the_cool_down_grows() {
+    let scene = scene();
+    for expected in [60, 300, 1800, 1800] {
+        let waiters = [scene.waiter(), scene.waiter()];
+        let (_, answer) = scene.question().await;
+        assert!(answer.send(Err(AuthError::Cancelled)).is_ok());
+        for waiter in waiters {
+            assert!(matches!(waiter.await.unwrap(), Err(AuthError::Cancelled)));
+        }
+        tokio::time::sleep(Duration::from_secs(expected - 1)).await;
+        let quiet = scene.waiter().await.unwrap();
+        assert!(matches!(quiet, Err(AuthError::CoolingDown { .. })), "{expected}");
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert_eq!(scene.asked(), 4);
+}
+
+#[tokio::test(start_paused = true)]
+async fn success_resets_the_cool_down() {
+    let scene = scene();
+    for _ in 0..2 {
+        let waiter = scene.waiter();
+        let (_, answer) = scene.question().await;
+        assert!(answer.send(Err(AuthError::Cancelled)).is_ok());
+        let _ = waiter.await.unwrap();
+        tokio::time::sleep(Duration::from_secs(300)).await;
+    }
+    scene.open().await;
+    scene.sessions.lock();
+    let waiter = scene.waiter();
+    let (_, answer) = scene.question().await;
+    assert!(answer.send(Err(AuthError::Cancelled)).is_ok());
+    let _ = waiter.await.unwrap();
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    scene.open().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn asking_now_ignores_the_cool_down_and_keeps_the_session_meanwhile() {
+    let scene = scene();
+    let waiter = scene.waiter();
+    let (_, answer) = scene.question().await;
+    assert!(answer.send(Err(AuthError::Cancelled)).is_ok());
+    let _ = waiter.await.unwrap();
+    for generation in [1, 2] {
+        let asking = {
+            let sessions = Arc::clone(&scene.sessions);
+            tokio::spawn(async move { sessions.ask_now(None, &Asker::person()).await })
+        };
+        let (_, answer) = scene.question().await;
+        if generation == 2 {
+            assert!(scene.sessions.live().is_some(), "the old one goes on");
+        }
+        assert!(answer.send(scene.granted(3600)).is_ok());
+        let session = asking.await.unwrap().unwrap();
+        assert_eq!(session.generation, Generation(generation));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_terminal_takes_over_from_an_open_dialog() {
+    struct Nowhere;
+    impl Ask for Nowhere {
+        fn ask(
+            &self,
+            _: crate::auth::prompt::Question,
+        ) -> BoxFuture<'static, Result<secrecy::SecretString, crate::auth::prompt::PromptError>>
+        {
+            std::future::pending().boxed()
+        }
+    }
+    let scene = scene();
+    let parked = scene.waiter();
+    let (_, dialog) = scene.question().await;
+    let asking = {
+        let sessions = Arc::clone(&scene.sessions);
+        tokio::spawn(async move { sessions.ask_now(Some(Arc::new(Nowhere)), &Asker::person()).await })
+    };
+    let (request, terminal) = scene.question().await;
+    assert!(request.ask.is_some() && dialog.is_closed());
+    assert!(terminal.send(scene.granted(3600)).is_ok());
+    assert!(asking.await.unwrap().is_ok());
+    assert_eq!(parked.await.unwrap().unwrap().generation, Generation(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nobody_is_asked_for_the_daemon_itself() {
+    let scene = scene();
+    let refused = scene.sessions.current(&Asker::nobody()).await;
+    assert!(matches!(refused, Err(AuthError::Unasked)));
+    assert_eq!(scene.asked(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_network_fault_starts_no_cool_down() {
+    let scene = scene();
+    let waiter = scene.waiter();
+    let (_, answer) = scene.question().await;
+    let fault = AuthError::Unreachable {
+        timed_out: false,
+        message: String::new(),
+    };
+    assert!(answer.send(Err(fault)).is_ok());
+    assert!(waiter.await.unwrap().is_err());
+    scene.open().await;
+}
+
+#[tokio::test]
+async fn a_lock_waits_for_what_is_being_served_and_stops_the_rest() {
+    let scene = scene();
+    scene.open().await;
+    let (entered, serving) = std::sync::mpsc::channel();
+    let (release, released) = std::sync::mpsc::channel::<()>();
+    let sessions = Arc::clone(&scene.sessions);
+    let server = std::thread::spawn(move || {
+        sessions.while_live(|| {
+            entered.send(()).unwrap();
+            released.recv().unwrap();
+        })
+    });
+    serving.recv().unwrap();
+    let sessions = Arc::clone(&scene.sessions);
+    let locker = std::thread::spawn(move || sessions.lock());
+    release.send(()).unwrap();
+    assert!(server.join().unwrap().is_some());
+    locker.join().unwrap();
+    assert!(scene.sessions.while_live(|| ()).is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_fails_all_and_starts_nothing() {
+    let scene = scene();
+    let waiter = scene.waiter();
+    let (_, answer) = scene.question().await;
+    scene.sessions.end();
+    assert!(matches!(waiter.await.unwrap(), Err(AuthError::Ending)));
+    assert!(answer.is_closed());
+    assert!(matches!(scene.waiter().await.unwrap(), Err(AuthError::Ending)));
+    assert_eq!(scene.asked(), 1);
+}

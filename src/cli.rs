@@ -1,0 +1,302 @@
+//! The command line: data only. [`crate::config`] says what it means.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+
+use crate::auth::prompt::Wanted;
+
+/// Mounts an S3 bucket that demands MFA, and asks for a new code when the session ends.
+#[derive(Debug, Parser)]
+#[command(
+    name = "s3mfa-mount",
+    version,
+    subcommand_negates_reqs = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "A bucket that is named like a command is written s3://NAME.\n\
+                  Every option can be given as in fstab too: -o key=value,flag"
+)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+    #[command(flatten)]
+    pub(crate) mount: MountArgs,
+}
+
+/// What to do with mounts that are there.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Show sessions, expiry and requests of one mount, or of all
+    Status(StatusArgs),
+    /// Ask for a code now, on this terminal if there is one
+    Renew(TargetArgs),
+    /// Forget the session now; the next access asks for a code
+    Lock(TargetArgs),
+    /// Unmount
+    Unmount(UnmountArgs),
+}
+
+/// `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// The mount; all of this user's if left out
+    pub(crate) mountpoint: Option<PathBuf>,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    /// Print again whenever something changes, until Ctrl-C
+    #[arg(long)]
+    pub(crate) watch: bool,
+}
+
+/// A mount, or all.
+#[derive(Debug, Args)]
+pub(crate) struct TargetArgs {
+    /// The mount; all of this user's if left out
+    pub(crate) mountpoint: Option<PathBuf>,
+}
+
+/// `unmount`.
+#[derive(Debug, Args)]
+pub(crate) struct UnmountArgs {
+    /// The mount
+    pub(crate) mountpoint: PathBuf,
+}
+
+/// How a session is obtained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum Credentials {
+    /// What the profile says
+    #[default]
+    Auto,
+    /// GetSessionToken with a code
+    SessionToken,
+    /// The profile's keys as they are; nobody is asked
+    Plain,
+}
+
+/// The options of a mount.
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// BUCKET, BUCKET/PREFIX, or either with s3:// before it
+    #[arg(required = true)]
+    pub(crate) bucket: Option<String>,
+    /// An empty directory to mount on
+    #[arg(required = true)]
+    pub(crate) mountpoint: Option<PathBuf>,
+
+    /// The profile in ~/.aws/config and ~/.aws/credentials
+    #[arg(long, env = "AWS_PROFILE", help_heading = "Identity")]
+    pub(crate) profile: Option<String>,
+    /// The bucket's region; found out if left out
+    #[arg(long, help_heading = "Identity")]
+    pub(crate) region: Option<String>,
+    /// Another store than AWS
+    #[arg(long, value_name = "URL", help_heading = "Identity")]
+    pub(crate) endpoint_url: Option<String>,
+    /// The STS that belongs to it
+    #[arg(long, value_name = "URL", help_heading = "Identity")]
+    pub(crate) sts_endpoint_url: Option<String>,
+    /// Certificates (PEM) to trust besides the system's
+    #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE", help_heading = "Identity")]
+    pub(crate) ca_bundle: Option<PathBuf>,
+    /// Put the bucket into the path of URLs, as most other stores want it
+    #[arg(long, help_heading = "Identity")]
+    pub(crate) force_path_style: bool,
+
+    /// How to get a session
+    #[arg(long, value_enum, default_value_t, help_heading = "Session")]
+    pub(crate) credentials: Credentials,
+    /// The MFA device: an ARN, or the number on a hardware device
+    #[arg(long, value_name = "SERIAL|ARN", env = "AWS_MFA_SERIAL", help_heading = "Session")]
+    pub(crate) mfa_serial: Option<String>,
+    /// How long a session shall last; AWS allows 900 to 129600
+    #[arg(long, value_name = "SECONDS", help_heading = "Session")]
+    pub(crate) duration: Option<i32>,
+
+    /// How to ask for a code
+    #[arg(long, value_enum, default_value_t, help_heading = "Prompt")]
+    pub(crate) prompt: Wanted,
+    /// The pinentry program
+    #[arg(long, value_name = "PROGRAM", env = "PINENTRY_PROGRAM", help_heading = "Prompt")]
+    pub(crate) pinentry_program: Option<String>,
+    /// A command that prints the code
+    #[arg(long, value_name = "COMMAND", help_heading = "Prompt")]
+    pub(crate) mfa_process: Option<String>,
+    /// How long a request waits for a code; the dialog may stay up to 300
+    #[arg(long, value_name = "SECONDS", default_value_t = 90, help_heading = "Prompt",
+          value_parser = clap::value_parser!(u64).range(1..=86_400))]
+    pub(crate) prompt_timeout: u64,
+    /// How long nobody is asked again after a refusal; then 5 times, then 30 times as long
+    #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Prompt",
+          value_parser = clap::value_parser!(u64).range(0..=86_400))]
+    pub(crate) prompt_cooldown: u64,
+    /// Mount first, ask at the first access
+    #[arg(long, help_heading = "Prompt")]
+    pub(crate) lazy: bool,
+
+    /// Stay in the foreground
+    #[arg(long, short = 'f', help_heading = "Mount")]
+    pub(crate) foreground: bool,
+    /// Mount read-only
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) read_only: bool,
+    /// Let other users in (needs user_allow_other in /etc/fuse.conf)
+    #[arg(long, help_heading = "Mount", conflicts_with = "allow_root")]
+    pub(crate) allow_other: bool,
+    /// Let root in (needs user_allow_other in /etc/fuse.conf)
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) allow_root: bool,
+    /// The owner of all files; you if left out
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) uid: Option<u32>,
+    /// The group of all files; yours if left out
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) gid: Option<u32>,
+    /// The permissions of files
+    #[arg(long, value_name = "OCTAL", default_value = "0644", value_parser = octal, help_heading = "Mount")]
+    pub(crate) file_mode: u16,
+    /// The permissions of directories
+    #[arg(long, value_name = "OCTAL", default_value = "0755", value_parser = octal, help_heading = "Mount")]
+    pub(crate) dir_mode: u16,
+    /// Serve what is cached even while there is no session
+    #[arg(long, help_heading = "Mount")]
+    pub(crate) serve_cache_when_locked: bool,
+
+    /// The most memory for pages: a number with KiB, MiB or GiB
+    #[arg(long, value_name = "SIZE", default_value = "128MiB", value_parser = bytes, help_heading = "Data")]
+    pub(crate) memory_limit: u64,
+    /// How long names and attributes are believed
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, help_heading = "Data",
+          value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
+    pub(crate) metadata_ttl: u64,
+    /// How much one request of read-ahead asks for
+    #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = bytes, help_heading = "Data")]
+    pub(crate) part_size: u64,
+    /// How many requests to S3 may run at once
+    #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Data",
+          value_parser = clap::value_parser!(u64).range(1..=4096))]
+    pub(crate) max_requests: u64,
+
+    /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
+    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
+    pub(crate) log_level: Option<String>,
+
+    /// Options as in fstab: key=value,flag
+    #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append, help_heading = "Mount")]
+    pub(crate) fstab: Vec<String>,
+}
+
+/// Options that mount(8) and fstab carry for themselves.
+const OF_MOUNT: [&str; 19] = [
+    "rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail",
+    "_netdev", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "noatime", "relatime",
+];
+
+/// Rewrites `-o key=value,flag` into long options, so that each option has one spelling only.
+pub(crate) fn expand(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
+    let mut expanded = Vec::new();
+    let mut args = args.into_iter();
+    while let Some(arg) = args.next() {
+        let list = match arg.to_str() {
+            Some("-o") => args.next().and_then(|list| list.into_string().ok()),
+            Some(text) => text.strip_prefix("-o").filter(|_| !text.starts_with("--")).map(String::from),
+            None => None,
+        };
+        let Some(list) = list else {
+            expanded.push(arg);
+            continue;
+        };
+        for option in list.split(',').map(str::trim).filter(|o| !o.is_empty()) {
+            if OF_MOUNT.contains(&option) || option.starts_with("x-") {
+                continue;
+            }
+            let (key, value) = match option.split_once('=') {
+                Some((key, value)) => (key, Some(value)),
+                None => (option, None),
+            };
+            let key = match key {
+                "ro" => "read-only".to_owned(),
+                key => key.replace('_', "-"),
+            };
+            expanded.push(match value {
+                Some(value) => format!("--{key}={value}").into(),
+                None => format!("--{key}").into(),
+            });
+        }
+    }
+    expanded
+}
+
+fn octal(text: &str) -> Result<u16, String> {
+    u16::from_str_radix(text.trim_start_matches("0o"), 8)
+        .ok()
+        .filter(|mode| *mode <= 0o7777)
+        .ok_or_else(|| "permissions are up to four octal digits, such as 0644".to_owned())
+}
+
+fn bytes(text: &str) -> Result<u64, String> {
+    let text = text.trim();
+    let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+    let unit = match text[digits.len()..].trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kib" => 1 << 10,
+        "m" | "mib" => 1 << 20,
+        "g" | "gib" => 1 << 30,
+        _ => return Err("a size is a number with KiB, MiB or GiB, such as 128MiB".to_owned()),
+    };
+    digits
+        .parse::<u64>()
+        .ok()
+        .and_then(|number| number.checked_mul(unit))
+        .ok_or_else(|| "a size is a number with KiB, MiB or GiB, such as 128MiB".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+        let args = std::iter::once("s3mfa-mount").chain(args.iter().copied());
+        Cli::try_parse_from(expand(args.map(OsString::from)))
+    }
+
+    #[test]
+    fn the_definitions_are_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn fstab_options_are_options() {
+        let cli = parse(&[
+            "docs/reports",
+            "/mnt/docs",
+            "-o",
+            "rw,noauto,x-systemd.automount,allow_other,profile=work,file_mode=0600,ro",
+        ])
+        .unwrap();
+        assert!(cli.mount.allow_other && cli.mount.read_only);
+        assert_eq!(cli.mount.profile.as_deref(), Some("work"));
+        assert_eq!(cli.mount.file_mode, 0o600);
+        assert!(parse(&["b", "/m", "-ofoo=bar"]).is_err());
+    }
+
+    #[test]
+    fn a_command_needs_no_bucket_and_a_mount_needs_both() {
+        assert!(parse(&["status"]).unwrap().command.is_some());
+        assert!(parse(&["bucket"]).is_err());
+        assert!(parse(&["s3://status", "/mnt"]).unwrap().command.is_none());
+    }
+
+    #[test]
+    fn sizes_have_units() {
+        assert_eq!(bytes("128MiB"), Ok(128 << 20));
+        assert_eq!(bytes("1 g"), Ok(1 << 30));
+        assert_eq!(bytes("4096"), Ok(4096));
+        assert!(bytes("lots").is_err() && bytes("1TiB").is_err());
+    }
+}

@@ -1,0 +1,230 @@
+//! The commands that talk to mounts.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+
+use super::status::Status;
+use super::{Reply, Request, Versioned, place, read};
+use crate::auth::prompt::{own_terminal, terminal_ask};
+use crate::cli::{StatusArgs, TargetArgs, UnmountArgs};
+use crate::mount::MountError;
+
+/// A connection to one mount.
+struct Mount {
+    stream: UnixStream,
+    lines: BufReader<UnixStream>,
+}
+
+impl Mount {
+    fn connect(socket: &Path) -> std::io::Result<Self> {
+        let stream = UnixStream::connect(socket)?;
+        let lines = BufReader::new(stream.try_clone()?);
+        Ok(Self { stream, lines })
+    }
+
+    fn send(&mut self, request: Request) -> Result<(), MountError> {
+        let line = Versioned::line(request).map_err(|e| MountError::Other(e.to_string()))?;
+        self.stream
+            .write_all(line.as_bytes())
+            .map_err(|error| MountError::Other(format!("the mount does not listen: {error}")))
+    }
+
+    /// The next reply; `None` when the mount has hung up.
+    fn reply(&mut self) -> Result<Option<Reply>, MountError> {
+        let mut line = String::new();
+        match self.lines.read_line(&mut line) {
+            Ok(0) | Err(_) => Ok(None),
+            Ok(_) => read(&line).map(Some).map_err(MountError::Other),
+        }
+    }
+}
+
+/// `status`.
+pub(crate) fn status(args: &StatusArgs) -> Result<(), MountError> {
+    if args.watch {
+        return watch(args);
+    }
+    let mounts = mounts(args.mountpoint.as_deref())?;
+    let statuses: Vec<&Status> = mounts.iter().map(|(_, status)| status).collect();
+    if args.json {
+        let json = serde_json::json!({ "version": super::VERSION, "mounts": statuses });
+        return print(&format!("{json:#}\n"));
+    }
+    if statuses.is_empty() {
+        return print("nothing is mounted\n");
+    }
+    print(&statuses.iter().map(|s| s.text()).collect::<Vec<_>>().join("\n"))
+}
+
+fn watch(args: &StatusArgs) -> Result<(), MountError> {
+    let (socket, _) = the_one(args.mountpoint.as_deref())?;
+    let mut mount = connect(&socket)?;
+    mount.send(Request::Watch)?;
+    while let Some(reply) = mount.reply()? {
+        match reply {
+            Reply::Status(status) if args.json => {
+                let json = serde_json::to_string(&status).unwrap_or_default();
+                print(&format!("{json}\n"))?;
+            }
+            Reply::Status(status) => print(&format!("{}\n", status.text()))?,
+            other => finish(Some(other))?,
+        }
+    }
+    Ok(())
+}
+
+/// `renew`.
+pub(crate) fn renew(args: &TargetArgs) -> Result<(), MountError> {
+    let terminal = own_terminal();
+    each(args.mountpoint.as_deref(), |mount| {
+        mount.send(Request::Renew {
+            terminal: terminal.is_some(),
+        })?;
+        loop {
+            match mount.reply()? {
+                Some(Reply::Ask(question)) => {
+                    let name = terminal.as_ref().map_or("/dev/tty", |(name, _)| name);
+                    let typed = terminal_ask(name, &question).ok();
+                    mount.send(Request::Answer { typed })?;
+                }
+                reply => return finish(reply),
+            }
+        }
+    })
+}
+
+/// `lock`.
+pub(crate) fn lock(args: &TargetArgs) -> Result<(), MountError> {
+    each(args.mountpoint.as_deref(), |mount| {
+        mount.send(Request::Lock)?;
+        let reply = mount.reply()?;
+        finish(reply)
+    })
+}
+
+/// `unmount`.
+pub(crate) fn unmount(args: &UnmountArgs) -> Result<(), MountError> {
+    let mountpoint = absolute(&args.mountpoint);
+    let found = mounts(None)?
+        .into_iter()
+        .find(|(_, status)| Path::new(&status.mountpoint) == mountpoint);
+    let Some((socket, _)) = found else {
+        // Its daemon is dead: what is left is a stale mount, or none.
+        if crate::mount::place::is_ours(&mountpoint) {
+            return crate::mount::place::detach(&mountpoint);
+        }
+        return Err(nothing_there(&mountpoint));
+    };
+    let mut mount = connect(&socket)?;
+    mount.send(Request::Unmount)?;
+    let reply = mount.reply()?;
+    finish(reply)
+}
+
+fn finish(reply: Option<Reply>) -> Result<(), MountError> {
+    match reply {
+        Some(Reply::Done(words)) => print(&format!("{words}\n")),
+        Some(Reply::Failed { message, exit: 3 }) => Err(MountError::Auth(message)),
+        Some(Reply::Failed { message, exit: 4 }) => Err(MountError::Bucket(message)),
+        Some(Reply::Failed { message, .. }) => Err(MountError::Other(message)),
+        Some(Reply::Status(_) | Reply::Ask(_)) => Err(MountError::Other(
+            "the mount answers something that was not asked: remount".to_owned(),
+        )),
+        None => Err(MountError::Other(
+            "the mount ended without an answer".to_owned(),
+        )),
+    }
+}
+
+/// Does something with the mount that is named, or with every one.
+fn each(
+    mountpoint: Option<&Path>,
+    mut act: impl FnMut(&mut Mount) -> Result<(), MountError>,
+) -> Result<(), MountError> {
+    let mounts = mounts(mountpoint)?;
+    if mounts.is_empty() {
+        return Err(MountError::Other("nothing is mounted".to_owned()));
+    }
+    let mut outcome = Ok(());
+    for (socket, _) in mounts {
+        let done = connect(&socket).and_then(|mut mount| act(&mut mount));
+        if let Err(error) = done {
+            if outcome.is_err() {
+                crate::say(&format!("s3mfa-mount: {error}"));
+            } else {
+                outcome = Err(error);
+            }
+        }
+    }
+    outcome
+}
+
+fn the_one(mountpoint: Option<&Path>) -> Result<(PathBuf, Status), MountError> {
+    let mut mounts = mounts(mountpoint)?;
+    match (mounts.pop(), mounts.is_empty()) {
+        (Some(mount), true) => Ok(mount),
+        (None, _) => Err(MountError::Other("nothing is mounted".to_owned())),
+        (Some(_), false) => Err(MountError::Usage(
+            "there are several mounts: name one".to_owned(),
+        )),
+    }
+}
+
+/// The mounts that live, or the one on `mountpoint`.
+fn mounts(mountpoint: Option<&Path>) -> Result<Vec<(PathBuf, Status)>, MountError> {
+    let sockets = place::sockets()
+        .map_err(|error| MountError::Other(format!("mounts cannot be found: {error}")))?;
+    let mut mounts = Vec::new();
+    for socket in sockets {
+        let mut mount = match Mount::connect(&socket) {
+            Ok(mount) => mount,
+            Err(error) => {
+                if error.kind() == std::io::ErrorKind::ConnectionRefused {
+                    // Its daemon was killed.
+                    let _ = std::fs::remove_file(&socket);
+                }
+                continue;
+            }
+        };
+        mount.send(Request::Status)?;
+        if let Some(Reply::Status(status)) = mount.reply()? {
+            mounts.push((socket, *status));
+        }
+    }
+    let Some(mountpoint) = mountpoint.map(absolute) else {
+        return Ok(mounts);
+    };
+    mounts.retain(|(_, status)| Path::new(&status.mountpoint) == mountpoint);
+    if mounts.is_empty() {
+        return Err(nothing_there(&mountpoint));
+    }
+    Ok(mounts)
+}
+
+fn nothing_there(mountpoint: &Path) -> MountError {
+    MountError::Other(format!(
+        "s3mfa-mount has nothing mounted on {}; `s3mfa-mount status` lists all mounts",
+        mountpoint.display()
+    ))
+}
+
+fn connect(socket: &Path) -> Result<Mount, MountError> {
+    Mount::connect(socket)
+        .map_err(|error| MountError::Other(format!("the mount does not listen: {error}")))
+}
+
+/// As the mount itself writes its place. A dead mount cannot be resolved, only written out.
+fn absolute(path: &Path) -> PathBuf {
+    path.canonicalize()
+        .or_else(|_| std::path::absolute(path))
+        .unwrap_or_else(|_| path.to_owned())
+}
+
+fn print(text: &str) -> Result<(), MountError> {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        // Whoever read it has had enough.
+        Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+        outcome => outcome.map_err(|error| MountError::Other(error.to_string())),
+    }
+}

@@ -1,0 +1,110 @@
+//! What `status` tells.
+
+use std::fmt::Write;
+
+use serde::{Deserialize, Serialize};
+
+/// One mount.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Status {
+    pub(crate) bucket: String,
+    pub(crate) prefix: String,
+    pub(crate) mountpoint: String,
+    pub(crate) pid: u32,
+    pub(crate) profile: String,
+    /// How sessions come about: `session-token` or `plain`.
+    pub(crate) credentials: String,
+    pub(crate) session: Session,
+    pub(crate) requests: Requests,
+    pub(crate) cache: Cache,
+    /// Keys that cannot be paths.
+    pub(crate) skipped_keys: u64,
+}
+
+/// Its session.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Session {
+    /// `live`, `asking` or `locked`.
+    pub(crate) state: String,
+    /// Why there is none.
+    pub(crate) reason: Option<String>,
+    /// Which one it is, from 1.
+    pub(crate) generation: Option<u64>,
+    /// RFC 3339.
+    pub(crate) expires: Option<String>,
+    /// Seconds since the code.
+    pub(crate) mfa_age: Option<u64>,
+    /// Until when nobody is asked again, RFC 3339.
+    pub(crate) cooling_down_until: Option<String>,
+    /// How often somebody was asked.
+    pub(crate) prompts: u64,
+}
+
+/// Requests that were sent.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Requests {
+    pub(crate) head: u64,
+    pub(crate) list: u64,
+    pub(crate) get: u64,
+    /// Sent again with a new session.
+    pub(crate) replayed: u64,
+}
+
+/// Pages.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Cache {
+    /// Bytes.
+    pub(crate) memory_used: u64,
+    /// Bytes.
+    pub(crate) memory_limit: u64,
+}
+
+impl Status {
+    /// The same for people.
+    pub(crate) fn text(&self) -> String {
+        let mut text = String::new();
+        let source = match self.prefix.as_str() {
+            "" => self.bucket.clone(),
+            prefix => format!("{}/{prefix}", self.bucket),
+        };
+        let _ = writeln!(text, "{} on {}", source, self.mountpoint);
+        let session = &self.session;
+        let until = session.expires.as_deref().unwrap_or("no end");
+        let _ = match (session.state.as_str(), &session.reason) {
+            ("live", _) => writeln!(
+                text,
+                "  session   live until {until}, code given {} s ago",
+                session.mfa_age.unwrap_or_default()
+            ),
+            (state, Some(reason)) => writeln!(text, "  session   {state}: {reason}"),
+            (state, None) => writeln!(text, "  session   {state}"),
+        };
+        if let Some(until) = &session.cooling_down_until {
+            let _ = writeln!(
+                text,
+                "  prompts   none before {until}; `s3mfa-mount renew` asks at once"
+            );
+        }
+        let _ = writeln!(text, "  profile   {} ({})", self.profile, self.credentials);
+        let requests = &self.requests;
+        let _ = writeln!(
+            text,
+            "  requests  {} HEAD, {} LIST, {} GET; {} sent again with a new session",
+            requests.head, requests.list, requests.get, requests.replayed
+        );
+        let _ = writeln!(
+            text,
+            "  memory    {} of {} MiB",
+            self.cache.memory_used >> 20,
+            self.cache.memory_limit >> 20
+        );
+        if self.skipped_keys > 0 {
+            let _ = writeln!(
+                text,
+                "  left out  {} keys that cannot be paths",
+                self.skipped_keys
+            );
+        }
+        text
+    }
+}

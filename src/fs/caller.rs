@@ -1,0 +1,122 @@
+//! Who asks, and whether somebody wants that program to stop.
+//!
+//! fuser answers `FUSE_INTERRUPT` with ENOSYS, after which the kernel never sends it again, and
+//! a process that waits for an answer cannot be killed, not even with SIGKILL. The signal shows
+//! in `/proc/TID/status` all the same, so whoever makes a program wait looks there.
+
+use std::time::Duration;
+
+use crate::auth::{Asker, Identity};
+
+/// How long an answer may take before the caller is watched, and how often it is.
+const WATCH: Duration = Duration::from_millis(200);
+
+/// Programs that read everything without anybody having asked, by `/proc/PID/comm` (15 bytes).
+const INDEXERS: [&str; 10] = [
+    "tracker-miner-f",
+    "tracker-extract",
+    "localsearch",
+    "localsearch-3",
+    "localsearch-ext",
+    "baloo_file",
+    "baloo_file_extr",
+    "updatedb",
+    "updatedb.mlocat",
+    "updatedb.plocat",
+];
+
+/// The signals that end a program which waits, if it neither blocks nor ignores them. Runtimes
+/// use others (Go preempts with SIGURG), which must not disturb anything.
+const ENDING: [i32; 4] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+
+/// The thread behind a request of the kernel.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    /// Its thread id; 0 for one in another pid namespace, and for the kernel itself.
+    pub(crate) tid: u32,
+}
+
+impl Caller {
+    /// How it shows in a prompt, and whether it may cause one.
+    pub(crate) fn asker(self) -> Asker {
+        Asker {
+            tid: self.tid,
+            identify,
+        }
+    }
+
+    /// Returns once somebody wants the program to stop, or it is gone.
+    pub(crate) async fn stopped(self) {
+        if self.tid == 0 {
+            return std::future::pending().await;
+        }
+        loop {
+            tokio::time::sleep(WATCH).await;
+            match std::fs::read_to_string(format!("/proc/{}/status", self.tid)) {
+                Ok(status) if !is_stopped(&status) => {}
+                _ => return,
+            }
+        }
+    }
+}
+
+fn identify(tid: u32) -> Identity {
+    let name = std::fs::read_to_string(format!("/proc/{tid}/comm")).unwrap_or_default();
+    let name = name.trim_end();
+    Identity {
+        program: match name {
+            "" => String::new(),
+            name => format!("{name} ({tid})"),
+        },
+        may_prompt: !INDEXERS.contains(&name),
+    }
+}
+
+/// Reads proc_pid_status(5): signals pending for the thread and the process, blocked, ignored.
+fn is_stopped(status: &str) -> bool {
+    let mask = |field: &str| {
+        status
+            .lines()
+            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+            .unwrap_or(0)
+    };
+    let bit = |signal: i32| 1_u64 << (signal - 1);
+    let pending = mask("SigPnd") | mask("ShdPnd");
+    let heard = !(mask("SigBlk") | mask("SigIgn"));
+    let ending = ENDING.iter().fold(0, |set, signal| set | bit(*signal));
+    pending & (bit(libc::SIGKILL) | (ending & heard)) != 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_stopped;
+
+    fn status(pending: u64, shared: u64, blocked: u64, ignored: u64) -> String {
+        format!(
+            "Name:\tcat\nSigPnd:\t{pending:016x}\nShdPnd:\t{shared:016x}\n\
+             SigBlk:\t{blocked:016x}\nSigIgn:\t{ignored:016x}\nSigCgt:\t0000000000000000\n"
+        )
+    }
+
+    #[test]
+    fn a_kill_is_always_heard() {
+        assert!(is_stopped(&status(1 << 8, 0, 0, 0)));
+        assert!(is_stopped(&status(0, 1 << 8, u64::MAX, u64::MAX)));
+    }
+
+    #[test]
+    fn control_c_is_heard_unless_it_is_blocked_or_ignored() {
+        assert!(is_stopped(&status(0, 1 << 1, 0, 0)));
+        assert!(!is_stopped(&status(0, 1 << 1, 1 << 1, 0)));
+        assert!(!is_stopped(&status(0, 1 << 1, 0, 1 << 1)));
+    }
+
+    #[test]
+    fn signals_that_runtimes_use_disturb_nothing() {
+        for signal in [libc::SIGURG, libc::SIGCHLD, libc::SIGALRM, libc::SIGUSR1] {
+            assert!(!is_stopped(&status(0, 1 << (signal - 1), 0, 0)), "{signal}");
+        }
+        assert!(!is_stopped(&status(0, 0, 0, 0)));
+    }
+}

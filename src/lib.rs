@@ -1,0 +1,122 @@
+//! s3mfa-mount mounts an S3 bucket whose policy demands MFA, and keeps the mount alive when
+//! the session ends: requests that failed wait for a new code and are sent again.
+//!
+//! # The way of a request
+//!
+//! ```text
+//! program -> kernel -> fs::fuse -> fs -> store::bucket -> store::s3 -> S3
+//!                                            |
+//!                                            +-> auth::session -> auth::login -> auth::prompt -> person
+//!                                                                     |
+//!                                                                     +-> auth::sts -> STS
+//! ```
+//!
+//! Read it in that direction; nothing points back. [`fs`] never sees a credential, [`auth`]
+//! never sees a key or a path, and only [`error`] knows errnos.
+//!
+//! 1. [`fs::fuse`] spawns a task for each request of the kernel and returns at once.
+//! 2. [`fs`] turns inodes into keys, and reads into blocks of pages.
+//! 3. [`store::bucket`] gets the session of the present generation, signs and sends. When S3
+//!    says no, it decides whether the session is spent ([`store`] tells how), and if so waits
+//!    for the next generation and sends again.
+//! 4. [`auth::session`] runs at most one renewal, for everybody.
+//! 5. [`auth::login`] asks a person and trades the code at STS.
+//!
+//! # What is never true
+//!
+//! - No FUSE thread waits for S3 or for a person.
+//! - No lock is held across an await.
+//! - No wait is without a deadline, and none survives the program that waits.
+//! - No content is handed out without a live session: see [`auth::session::Sessions::while_live`].
+//! - No secret is in a log, a process list, the environment of a child, or a core dump. HTTP
+//!   libraries never log below `info` ([`log`]), and of S3's error bodies only the code, the
+//!   message and the request id are read, because they echo the session token.
+//!
+//! # Around it
+//!
+//! [`cli`] is what was typed, [`config`] what was meant, [`mount`] builds the layers and takes
+//! them down, [`control`] is the socket behind `status`, `renew`, `lock` and `unmount`, and
+//! [`background`] returns the shell once the mount serves.
+
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
+
+mod auth;
+mod background;
+mod cli;
+mod config;
+mod control;
+mod error;
+mod fs;
+mod log;
+mod mount;
+mod store;
+mod sys;
+mod words;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Command};
+use mount::MountError;
+
+/// Runs the program with the arguments of this process, and returns its exit code: 0, 2 for
+/// usage, 3 for authentication, 4 for bucket or network, 5 for FUSE, 1 for anything else.
+///
+/// Must be called before any thread exists: it takes secrets out of the environment.
+#[must_use]
+pub fn main() -> ExitCode {
+    let args: Vec<_> = std::env::args_os().collect();
+    if args.get(1).is_some_and(|arg| arg == auth::prompt::helper::MARK) {
+        return auth::prompt::helper::main();
+    }
+    let mut surroundings = config::Surroundings {
+        secrets: sys::take_secrets(),
+    };
+    let cli = match Cli::try_parse_from(cli::expand(args.iter().cloned())) {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            // 0 for --help and --version.
+            return ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2));
+        }
+    };
+    let outcome = match cli.command {
+        Some(Command::Status(args)) => control::client::status(&args),
+        Some(Command::Renew(args)) => control::client::renew(&args),
+        Some(Command::Lock(args)) => control::client::lock(&args),
+        Some(Command::Unmount(args)) => control::client::unmount(&args),
+        None if cli.mount.foreground => serve(cli, &surroundings, false),
+        None if background::is_child() => {
+            surroundings.secrets = background::inherited_secrets();
+            serve(cli, &surroundings, true)
+        }
+        None => return background::launch(&args, &surroundings),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("s3mfa-mount: {error}"));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn serve(cli: Cli, env: &config::Surroundings, background: bool) -> Result<(), MountError> {
+    sys::forbid_core_dumps();
+    log::start(cli.mount.log_level.as_deref(), background)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| MountError::Other(format!("no threads can be started: {error}")))?;
+    let outcome = runtime.block_on(mount::run(cli.mount, env, background));
+    // Requests that still wait hold nothing that must be finished.
+    runtime.shutdown_background();
+    outcome
+}
+
+/// Says a sentence to the person who started the program.
+#[expect(clippy::print_stderr, reason = "the one place that talks to the terminal")]
+fn say(sentence: &str) {
+    eprintln!("{sentence}");
+}

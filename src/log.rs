@@ -1,0 +1,47 @@
+//! Where messages go, and what never gets into them.
+//!
+//! HTTP libraries log headers at `debug` and `trace`: signatures and session tokens among
+//! them. Whatever filter the user sets, only this crate's messages go below `info`.
+
+use tracing::Level;
+use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Layer, fmt};
+
+use crate::mount::MountError;
+
+/// Without a filter: what a person wants to know.
+const DEFAULT: &str = "warn,s3mfa_mount=info";
+
+/// Starts logging: to the journal under systemd and in the background, else to standard error.
+pub(crate) fn start(filter: Option<&str>, background: bool) -> Result<(), MountError> {
+    let filter = filter.filter(|f| !f.is_empty()).unwrap_or(DEFAULT);
+    let filter = EnvFilter::try_new(filter).map_err(|error| {
+        MountError::Usage(format!(
+            "--log-level {filter:?} is no level and no filter ({error}): try info or debug"
+        ))
+    })?;
+    let ours = filter_fn(|metadata| {
+        *metadata.level() <= Level::INFO || metadata.target().starts_with("s3mfa_mount")
+    });
+    let filter = filter.and(ours);
+    let journal = (background || std::env::var_os("JOURNAL_STREAM").is_some())
+        .then(tracing_journald::layer)
+        .and_then(Result::ok);
+    let started = match journal {
+        Some(journal) => tracing_subscriber::registry()
+            .with(journal.with_filter(filter))
+            .try_init(),
+        None => {
+            let lines = fmt::layer()
+                .with_writer(std::io::stderr)
+                .with_ansi(false)
+                .with_target(false);
+            tracing_subscriber::registry()
+                .with(lines.with_filter(filter))
+                .try_init()
+        }
+    };
+    started.map_err(|error| MountError::Other(format!("logging cannot be started: {error}")))
+}

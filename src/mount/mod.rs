@@ -1,0 +1,495 @@
+//! Wiring and lifetime: builds the layers, mounts, says so, waits for the end, unmounts.
+
+pub(crate) mod place;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use aws_sdk_s3::config::BehaviorVersion;
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_types::region::Region;
+use fuser::{MountOption, SessionACL};
+use sd_notify::NotifyState;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+
+use crate::auth::clock::{Clock, SystemClock, rfc3339, wall_time};
+use crate::auth::login::{PlainLogin, SessionTokenLogin, Subject};
+use crate::auth::prompt::Selection;
+use crate::auth::session::{Login, Phase};
+use crate::auth::sts::Sts;
+use crate::auth::{Asker, Sessions};
+use crate::cli::MountArgs;
+use crate::config::{Allow, Config, ConfigError, Endpoints, Rung, Surroundings};
+use crate::control::server::Socket;
+use crate::control::status::{self, Status};
+use crate::fs::FileSystem;
+use crate::fs::fuse::{Fuse, Reads};
+use crate::fs::kernel::KernelCache;
+use crate::store::s3::Endpoint;
+use crate::store::{Bucket, Query, StoreError};
+
+/// How long the kernel may take to let go after an unmount.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// How often systemd is told that starting takes longer, and by how much each time.
+const STILL_STARTING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
+
+/// Why there is no mount (any more).
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum MountError {
+    /// Said wrong.
+    #[error("{0}")]
+    Usage(String),
+    /// No session.
+    #[error("{0}")]
+    Auth(String),
+    /// The bucket or the network.
+    #[error("{0}")]
+    Bucket(String),
+    /// FUSE.
+    #[error("{0}")]
+    Fuse(String),
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+impl MountError {
+    /// The exit code: a promise to scripts and units.
+    pub(crate) fn exit_code(&self) -> u8 {
+        match self {
+            Self::Other(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Auth(_) => 3,
+            Self::Bucket(_) => 4,
+            Self::Fuse(_) => 5,
+        }
+    }
+}
+
+impl From<ConfigError> for MountError {
+    fn from(error: ConfigError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
+/// A mount that serves: what the control socket works on.
+pub(crate) struct Mounted {
+    config: Config,
+    mountpoint: PathBuf,
+    sessions: Arc<Sessions>,
+    bucket: Arc<Bucket>,
+    fs: Arc<FileSystem>,
+    reads: Arc<Reads>,
+    kernel: KernelCache,
+    ended: watch::Receiver<bool>,
+}
+
+/// Mounts and serves until somebody ends it.
+pub(crate) async fn run(
+    args: MountArgs,
+    env: &Surroundings,
+    background: bool,
+) -> Result<(), MountError> {
+    let mut config = Config::new(args, env).await?;
+    let mountpoint = place::prepare(&config.mountpoint)?;
+    config.mountpoint.clone_from(&mountpoint);
+    let attached = Arc::new(AtomicBool::new(true));
+    let (sessions, bucket) = layers(&config, &attached)?;
+    let mut end = EndSignals::new()?;
+
+    let starting = tokio::spawn(report(sessions.phases(), true));
+    let first = tokio::select! {
+        first = first_session(&config, &sessions, &bucket) => first,
+        () = end.next() => Err(MountError::Other("stopped before it was mounted".to_owned())),
+    };
+    starting.abort();
+    if first.is_err() {
+        sessions.end();
+    }
+    first?;
+
+    let mounted = Arc::new(serve(config, mountpoint, sessions, bucket)?);
+    let control = Socket::bind().map_err(|error| {
+        let _ = place::detach(&mounted.mountpoint);
+        MountError::Other(format!("the control socket cannot be made: {error}"))
+    })?;
+    let control = tokio::spawn(control.serve(Arc::clone(&mounted)));
+    let reporting = tokio::spawn(report(mounted.sessions.phases(), false));
+    let guarding = tokio::spawn(guard(Arc::clone(&mounted)));
+    attached.store(!background, Ordering::Relaxed);
+    if background {
+        crate::background::detach()
+            .map_err(|error| MountError::Other(format!("cannot leave the terminal: {error}")))?;
+    }
+    tracing::info!("{} is mounted on {}", mounted.config.source(), mounted.place());
+    let _ = sd_notify::notify(&[NotifyState::Ready]);
+
+    let outcome = mounted.until_the_end(&mut end).await;
+    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    for task in [control, reporting, guarding] {
+        task.abort();
+        // The socket's file goes with its task.
+        let _ = task.await;
+    }
+    outcome
+}
+
+/// SIGTERM and SIGINT.
+struct EndSignals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+
+impl EndSignals {
+    fn new() -> Result<Self, MountError> {
+        let hear = |kind| {
+            signal(kind).map_err(|e| MountError::Other(format!("signals cannot be heard: {e}")))
+        };
+        Ok(Self(
+            hear(SignalKind::terminate())?,
+            hear(SignalKind::interrupt())?,
+        ))
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.0.recv() => {}
+            _ = self.1.recv() => {}
+        }
+    }
+}
+
+fn layers(
+    config: &Config,
+    attached: &Arc<AtomicBool>,
+) -> Result<(Arc<Sessions>, Arc<Bucket>), MountError> {
+    let http = http_client(&config.endpoints)?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let identity = &config.identity;
+    let login: Arc<dyn Login> = match &identity.rung {
+        Rung::Plain => Arc::new(PlainLogin::new(identity.keys.clone())),
+        Rung::SessionToken { serial, duration } => {
+            let mut sts = aws_sdk_sts::Config::builder()
+                .behavior_version(BehaviorVersion::v2026_01_12())
+                .http_client(http.clone())
+                .region(Region::new(config.endpoints.region.clone()))
+                .credentials_provider(identity.keys.clone());
+            if let Some(url) = &config.endpoints.sts {
+                sts = sts.endpoint_url(url);
+            }
+            let place = match &config.endpoints.sts {
+                Some(url) => url.clone(),
+                None => format!("the region {}", config.endpoints.region),
+            };
+            let ask = Selection::new(
+                config.prompt.wanted,
+                config.prompt.program.clone(),
+                config.prompt.process.clone(),
+                Arc::clone(attached),
+            );
+            let subject = Subject {
+                bucket: config.source(),
+                mountpoint: config.mountpoint.display().to_string(),
+                profile: identity.profile.clone(),
+            };
+            Arc::new(SessionTokenLogin::new(
+                Sts::new(sts.build(), place),
+                subject,
+                serial.clone(),
+                *duration,
+                Arc::new(ask),
+                Arc::clone(&clock),
+            ))
+        }
+    };
+    let sessions = Sessions::new(login, clock, config.patience);
+    let endpoint = Endpoint {
+        http,
+        region: config.endpoints.region.clone(),
+        url: config.endpoints.s3.clone(),
+        path_style: config.endpoints.path_style,
+        max_requests: config.max_requests,
+    };
+    let bucket = Bucket::new(&config.bucket, endpoint, Arc::clone(&sessions));
+    Ok((sessions, Arc::new(bucket)))
+}
+
+fn http_client(endpoints: &Endpoints) -> Result<SharedHttpClient, MountError> {
+    let mut trust = TrustStore::default();
+    if let Some(path) = &endpoints.ca_bundle {
+        let pem = std::fs::read(path)
+            .map_err(|error| MountError::Usage(format!("{}: {error}", path.display())))?;
+        trust = trust.with_pem_certificate(pem);
+    }
+    let tls = TlsContext::builder()
+        .with_trust_store(trust)
+        .build()
+        .map_err(|error| MountError::Other(format!("TLS cannot be set up: {error}")))?;
+    Ok(aws_smithy_http_client::Builder::new()
+        .pool_idle_timeout(Duration::from_secs(60))
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(tls)
+        .build_https())
+}
+
+/// Opens the first session and looks at the bucket, unless the mount is lazy.
+async fn first_session(
+    config: &Config,
+    sessions: &Arc<Sessions>,
+    bucket: &Bucket,
+) -> Result<(), MountError> {
+    if config.lazy {
+        return Ok(());
+    }
+    let asker = Asker::person();
+    sessions.current(&asker).await?;
+    let query = Query {
+        prefix: config.prefix.clone(),
+        limit: Some(1),
+        ..Query::default()
+    };
+    let mut answer = bucket.list(&asker, &query).await;
+    if let Err(StoreError::Region(region)) = &answer {
+        tracing::info!("the bucket is in {region}");
+        bucket.move_to(region);
+        answer = bucket.list(&asker, &query).await;
+    }
+    match answer {
+        Ok(_) => Ok(()),
+        // Listing is not everything: a policy may allow reading alone.
+        Err(StoreError::Denied(text)) => {
+            tracing::warn!(
+                "{} cannot be listed with this session ({text}); mounted all the same, because \
+                 single files may be readable",
+                config.source()
+            );
+            Ok(())
+        }
+        Err(StoreError::NotFound) => Err(MountError::Bucket(format!(
+            "there is no bucket {:?}: check its name, the region and --endpoint-url",
+            config.bucket
+        ))),
+        Err(StoreError::Session(error)) => Err(error.into()),
+        Err(error) => Err(MountError::Bucket(format!(
+            "the bucket {:?} cannot be reached: {error}",
+            config.bucket
+        ))),
+    }
+}
+
+fn serve(
+    config: Config,
+    mountpoint: PathBuf,
+    sessions: Arc<Sessions>,
+    bucket: Arc<Bucket>,
+) -> Result<Mounted, MountError> {
+    let fs = Arc::new(FileSystem::new(
+        Arc::clone(&bucket),
+        config.prefix.clone(),
+        config.look.clone(),
+        config.budget,
+    ));
+    let (ended, heard) = oneshot::channel();
+    let (fuse, reads) = Fuse::new(Arc::clone(&fs), tokio::runtime::Handle::current(), ended);
+    let session = fuser::Session::new(fuse, &mountpoint, &options(&config))
+        .map_err(|error| place::explain(&mountpoint, &error))?;
+    let kernel = KernelCache::new(session.notifier());
+    let (tell, ended) = watch::channel(false);
+    let background = session.spawn();
+    let (kernel, background) = match (kernel, background) {
+        (Ok(kernel), Ok(background)) => (kernel, background),
+        (Err(error), _) | (_, Err(error)) => {
+            let _ = place::detach(&mountpoint);
+            return Err(MountError::Fuse(format!("no threads for FUSE: {error}")));
+        }
+    };
+    // fuser 0.18 unmounts the path once more when this is dropped after an unmount from
+    // outside, which may be somebody else's mount by then. We unmount ourselves.
+    std::mem::forget(background);
+    tokio::spawn(async move {
+        let _ = heard.await;
+        tell.send_replace(true);
+    });
+    Ok(Mounted {
+        config,
+        mountpoint,
+        sessions,
+        bucket,
+        fs,
+        reads,
+        kernel,
+        ended,
+    })
+}
+
+fn options(config: &Config) -> fuser::Config {
+    // Commas and backslashes would be read as further options.
+    let source: String = config
+        .source()
+        .chars()
+        .map(|c| if matches!(c, ',' | '\\') || c.is_control() { '_' } else { c })
+        .collect();
+    let mut options = fuser::Config::default();
+    options.mount_options = vec![
+        MountOption::FSName(source),
+        MountOption::Subtype(place::SUBTYPE.to_owned()),
+        MountOption::DefaultPermissions,
+        MountOption::RO,
+        MountOption::NoAtime,
+    ];
+    options.acl = match config.allow {
+        Allow::Owner => SessionACL::Owner,
+        Allow::Root => SessionACL::RootAndOwner,
+        Allow::Other => SessionACL::All,
+    };
+    options.n_threads = Some(2);
+    options.clone_fd = true;
+    options
+}
+
+/// Takes back what the kernel has cached whenever the session is gone.
+async fn guard(mounted: Arc<Mounted>) {
+    let mut phases = mounted.sessions.phases();
+    let mut was_live = false;
+    loop {
+        let is_live = matches!(*phases.borrow_and_update(), Phase::Live(_));
+        if was_live && !is_live {
+            mounted.take_back().await;
+        }
+        was_live = is_live;
+        if phases.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Tells systemd what the session does, and while starting that it takes longer.
+async fn report(mut phases: watch::Receiver<Phase>, starting: bool) {
+    loop {
+        let status = match &*phases.borrow_and_update() {
+            Phase::Live(session) => match session.expires {
+                Some(at) => format!("Session lives until {}", wall_time(at)),
+                None => "Session lives, without an end".to_owned(),
+            },
+            Phase::Asking(reason) => format!("Waiting for an MFA code: {reason}"),
+            Phase::Locked(reason) => format!("No session: {reason}"),
+        };
+        let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
+        let (every, more) = STILL_STARTING;
+        if starting {
+            let more = u32::try_from(more.as_micros()).unwrap_or(u32::MAX);
+            let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(more)]);
+        }
+        tokio::select! {
+            changed = phases.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(every), if starting => {}
+        }
+    }
+}
+
+impl Mounted {
+    /// The gatekeeper.
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Where it is mounted, for people.
+    pub(crate) fn place(&self) -> impl std::fmt::Display + '_ {
+        Path::display(&self.mountpoint)
+    }
+
+    /// Forgets the session and everything that was read with it. When this returns, neither
+    /// the daemon nor the kernel serves any of it.
+    pub(crate) async fn lock(&self) {
+        self.sessions.lock();
+        self.fs.forget_content();
+        self.take_back().await;
+    }
+
+    /// Takes the kernel's pages back.
+    async fn take_back(&self) {
+        if self.config.look.serve_when_locked {
+            return;
+        }
+        let cached = self.fs.take_cached();
+        let done = self.kernel.take_back(cached, self.reads.busy());
+        let _ = done.await;
+    }
+
+    /// Ends the mount; returns when the kernel has let go, or is not going to soon.
+    pub(crate) async fn unmount(&self) -> Result<(), MountError> {
+        // Whoever waits for a person must not keep the mount busy.
+        self.sessions.end();
+        let mountpoint = self.mountpoint.clone();
+        let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
+        detached.map_err(|error| MountError::Other(error.to_string()))??;
+        let mut ended = self.ended.clone();
+        let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
+        Ok(())
+    }
+
+    /// Waits until the kernel is done, or a signal wants the end.
+    async fn until_the_end(&self, signals: &mut EndSignals) -> Result<(), MountError> {
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => {
+                tracing::info!("{} was unmounted", self.place());
+                self.sessions.end();
+                Ok(())
+            }
+            () = signals.next() => {
+                tracing::info!("unmounting {}", self.place());
+                tokio::select! {
+                    outcome = self.unmount() => outcome,
+                    () = signals.next() => Err(MountError::Other("stopped at once".to_owned())),
+                }
+            }
+        }
+    }
+
+    /// What `status` tells.
+    pub(crate) fn status(&self) -> Status {
+        let phases = self.sessions.phases();
+        let (state, reason, session) = match &*phases.borrow() {
+            Phase::Live(session) => ("live", None, Some(Arc::clone(session))),
+            Phase::Asking(reason) => ("asking", Some(reason.to_string()), None),
+            Phase::Locked(reason) => ("locked", Some(reason.to_string()), None),
+        };
+        let requests = self.bucket.requests();
+        let (memory_used, memory_limit) = self.fs.memory();
+        Status {
+            bucket: self.config.bucket.clone(),
+            prefix: self.config.prefix.clone(),
+            mountpoint: self.mountpoint.display().to_string(),
+            pid: std::process::id(),
+            profile: self.config.identity.profile.clone(),
+            credentials: match self.config.identity.rung {
+                Rung::SessionToken { .. } => "session-token".to_owned(),
+                Rung::Plain => "plain".to_owned(),
+            },
+            session: status::Session {
+                state: state.to_owned(),
+                reason,
+                generation: session.as_ref().map(|s| s.generation.0),
+                expires: session.as_ref().and_then(|s| s.expires).map(rfc3339),
+                mfa_age: session.as_ref().map(|s| self.sessions.age(s).as_secs()),
+                cooling_down_until: self.sessions.cooling_down_until().map(rfc3339),
+                prompts: self.sessions.renewals(),
+            },
+            requests: status::Requests {
+                head: requests.head.load(Ordering::Relaxed),
+                list: requests.list.load(Ordering::Relaxed),
+                get: requests.get.load(Ordering::Relaxed),
+                replayed: requests.replayed.load(Ordering::Relaxed),
+            },
+            cache: status::Cache {
+                memory_used,
+                memory_limit,
+            },
+            skipped_keys: self.fs.skipped(),
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! The gate: waits for a session, signs, sends, and knows what to do with a no.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Semaphore;
+
+use super::failure::{Failure, Kind};
+use super::s3::{Body, Endpoint, S3};
+use super::verdict::{Action, Evidence, Scope, Verdict};
+use super::{Object, Page, Query, StoreError};
+use crate::auth::{Asker, Generation, Reason, Session, Sessions};
+
+/// How many sessions one request may wear out: its own, and one more for a race.
+const RENEWALS: u32 = 2;
+
+/// How often a request is sent again with a session that somebody else renewed.
+const REPLAYS: u32 = 5;
+
+/// The bucket of one mount.
+pub(crate) struct Bucket {
+    name: Arc<str>,
+    endpoint: RwLock<Endpoint>,
+    slots: Arc<Semaphore>,
+    sessions: Arc<Sessions>,
+    evidence: Mutex<Evidence>,
+    signer: Mutex<Option<S3>>,
+    requests: Requests,
+}
+
+/// How many requests were sent, by kind.
+#[derive(Debug, Default)]
+pub(crate) struct Requests {
+    pub(crate) head: AtomicU64,
+    pub(crate) list: AtomicU64,
+    pub(crate) get: AtomicU64,
+    pub(crate) replayed: AtomicU64,
+}
+
+/// The right to send requests with one session, without waiting for another.
+#[derive(Debug, Clone)]
+pub(crate) struct Lease {
+    session: Arc<Session>,
+    s3: S3,
+}
+
+impl Lease {
+    /// The session that signs.
+    pub(crate) fn generation(&self) -> Generation {
+        self.s3.generation()
+    }
+}
+
+impl Bucket {
+    /// Reaches the bucket `name` with the sessions of `sessions`.
+    pub(crate) fn new(name: &str, endpoint: Endpoint, sessions: Arc<Sessions>) -> Self {
+        Self {
+            name: name.into(),
+            slots: Arc::new(Semaphore::new(endpoint.max_requests)),
+            endpoint: RwLock::new(endpoint),
+            sessions,
+            evidence: Mutex::default(),
+            signer: Mutex::default(),
+            requests: Requests::default(),
+        }
+    }
+
+    /// What was sent so far.
+    pub(crate) fn requests(&self) -> &Requests {
+        &self.requests
+    }
+
+    /// Signs for another region from now on: the one that S3 named.
+    pub(crate) fn move_to(&self, region: &str) {
+        region.clone_into(&mut self.endpoint.write().region);
+        *self.signer.lock() = None;
+    }
+
+    /// What the object of this key is.
+    pub(crate) async fn head(&self, asker: &Asker, key: &str) -> Result<Object, StoreError> {
+        let mut attempt = self.attempt(asker, Action::Read, key).await?;
+        loop {
+            self.requests.head.fetch_add(1, Ordering::Relaxed);
+            match attempt.lease().s3.head(key).await {
+                Ok(object) => return Ok(attempt.worked(object)),
+                Err(failure) => attempt.again(failure).await?,
+            }
+        }
+    }
+
+    /// What a listing says about exactly this key.
+    pub(crate) async fn entry(&self, asker: &Asker, key: &str) -> Result<Object, StoreError> {
+        let mut attempt = self.attempt(asker, Action::List, key).await?;
+        loop {
+            self.requests.list.fetch_add(1, Ordering::Relaxed);
+            match attempt.lease().s3.entry(key).await {
+                Ok(object) => return Ok(attempt.worked(object)),
+                Err(failure) => attempt.again(failure).await?,
+            }
+        }
+    }
+
+    /// One page of keys.
+    pub(crate) async fn list(&self, asker: &Asker, query: &Query) -> Result<Page, StoreError> {
+        let mut attempt = self.attempt(asker, Action::List, &query.prefix).await?;
+        loop {
+            self.requests.list.fetch_add(1, Ordering::Relaxed);
+            match attempt.lease().s3.list(query).await {
+                Ok(page) => return Ok(attempt.worked(page)),
+                Err(failure) => attempt.again(failure).await?,
+            }
+        }
+    }
+
+    /// Begins something that needs a session, and waits for one if there is none.
+    pub(crate) async fn attempt<'a>(
+        &'a self,
+        asker: &'a Asker,
+        action: Action,
+        key: &str,
+    ) -> Result<Attempt<'a>, StoreError> {
+        let session = self.sessions.current(asker).await?;
+        Ok(Attempt {
+            bucket: self,
+            asker,
+            scope: Scope {
+                action,
+                key: key.to_owned(),
+            },
+            lease: self.sign_with(session),
+            renewals: 0,
+            replays: 0,
+        })
+    }
+
+    /// Bytes, with the session of a lease and no other: a refusal comes back as it is.
+    pub(crate) async fn get(
+        &self,
+        lease: &Lease,
+        key: &str,
+        etag: &str,
+        range: Range<u64>,
+    ) -> Result<Body, Failure> {
+        self.requests.get.fetch_add(1, Ordering::Relaxed);
+        lease.s3.get(key, etag, range).await
+    }
+
+    /// A lease on the live session, if there is one: for what must never wait for a person.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        self.sessions.live().map(|session| self.sign_with(session))
+    }
+
+    /// Runs `serve` if content may be served. See [`Sessions::while_live`].
+    pub(crate) fn while_live<R>(&self, serve: impl FnOnce() -> R) -> Option<R> {
+        self.sessions.while_live(serve)
+    }
+
+    fn sign_with(&self, session: Arc<Session>) -> Lease {
+        let mut signer = self.signer.lock();
+        let s3 = match &*signer {
+            Some(s3) if s3.generation() == session.generation => s3.clone(),
+            _ => {
+                let s3 = S3::new(
+                    &self.endpoint.read(),
+                    Arc::clone(&self.slots),
+                    Arc::clone(&self.name),
+                    &session,
+                );
+                *signer = Some(s3.clone());
+                s3
+            }
+        };
+        Lease { session, s3 }
+    }
+
+    /// Whether a failure speaks of a session that is no longer the live one.
+    fn is_outdated(&self, failure: &Failure) -> bool {
+        matches!(failure.kind, Kind::Token | Kind::Denied | Kind::Bare)
+            && self
+                .sessions
+                .live()
+                .is_none_or(|live| live.generation != failure.generation)
+    }
+
+    /// Whether a 403 is meant, rather than a sign of a session that has worn out.
+    async fn is_real(&self, lease: &Lease, scope: &Scope, failure: &Failure) -> bool {
+        let generation = lease.generation();
+        let age = self.sessions.age(&lease.session);
+        let verdict = self.evidence.lock().denied(generation, age, scope);
+        let real = match verdict {
+            Verdict::Real => true,
+            Verdict::Renew => false,
+            Verdict::Ask(witness) => {
+                let answer = match witness.action {
+                    Action::Read => {
+                        self.requests.head.fetch_add(1, Ordering::Relaxed);
+                        lease.s3.head(&witness.key).await.map(drop)
+                    }
+                    Action::List => {
+                        self.requests.list.fetch_add(1, Ordering::Relaxed);
+                        let query = Query {
+                            prefix: witness.key,
+                            limit: Some(1),
+                            ..Query::default()
+                        };
+                        lease.s3.list(&query).await.map(drop)
+                    }
+                };
+                !matches!(
+                    answer.map_err(|f| f.kind),
+                    Err(Kind::Token | Kind::Denied | Kind::Bare)
+                )
+            }
+        };
+        if real {
+            tracing::warn!(
+                "denied, while the session works elsewhere: {}. If this prefix demands a fresher \
+                 code, `s3mfa-mount renew` gives it one",
+                failure.text
+            );
+            self.evidence.lock().settle(generation, age, scope);
+        }
+        real
+    }
+}
+
+/// Something that is tried with one session after another, until it works or cannot.
+pub(crate) struct Attempt<'a> {
+    bucket: &'a Bucket,
+    asker: &'a Asker,
+    scope: Scope,
+    lease: Lease,
+    renewals: u32,
+    replays: u32,
+}
+
+impl Attempt<'_> {
+    /// The session to try with now.
+    pub(crate) fn lease(&self) -> &Lease {
+        &self.lease
+    }
+
+    /// It worked, which is worth remembering.
+    pub(crate) fn worked<T>(self, value: T) -> T {
+        self.note();
+        value
+    }
+
+    /// It failed. Returns when it is worth trying again; an error is final.
+    pub(crate) async fn again(&mut self, failure: Failure) -> Result<(), StoreError> {
+        let sessions = &self.bucket.sessions;
+        let reason = match failure.kind {
+            // Somebody renewed meanwhile, or the mount was locked: its failures are moot.
+            _ if self.bucket.is_outdated(&failure) && self.replays < REPLAYS => {
+                self.replays += 1;
+                Reason::Rejected(sessions.now())
+            }
+            Kind::Token if self.renewals < RENEWALS => {
+                self.renewals += 1;
+                Reason::Rejected(sessions.now())
+            }
+            Kind::Denied | Kind::Bare if self.renewals < RENEWALS => {
+                if self.bucket.is_real(&self.lease, &self.scope, &failure).await {
+                    return Err(StoreError::Denied(failure.text));
+                }
+                self.renewals += 1;
+                Reason::TooOld(sessions.age(&self.lease.session))
+            }
+            Kind::NotFound | Kind::Changed => {
+                // Both are told only to those who may know.
+                self.note();
+                return Err(failure.into());
+            }
+            _ => return Err(failure.into()),
+        };
+        let requests = &self.bucket.requests;
+        requests.replayed.fetch_add(1, Ordering::Relaxed);
+        let session = sessions.renew(failure.generation, reason, self.asker).await?;
+        self.lease = self.bucket.sign_with(session);
+        Ok(())
+    }
+
+    fn note(&self) {
+        let mut evidence = self.bucket.evidence.lock();
+        evidence.worked(self.lease.generation(), &self.scope);
+    }
+}
+
+impl From<Failure> for StoreError {
+    fn from(failure: Failure) -> Self {
+        match failure.kind {
+            Kind::NotFound => Self::NotFound,
+            // With If-Match, a range behind the end cannot be of the object that was opened.
+            Kind::Changed | Kind::Range => Self::Changed,
+            Kind::Archived => Self::Archived,
+            Kind::Denied | Kind::Bare => Self::Denied(failure.text),
+            Kind::Region(region) => Self::Region(region),
+            Kind::Unreachable(timed_out) => Self::Unreachable {
+                timed_out,
+                message: failure.text,
+            },
+            Kind::Token => Self::Service(format!(
+                "S3 refuses a session that STS has just granted ({}): check --region and \
+                 --sts-endpoint-url",
+                failure.text
+            )),
+            Kind::Other => Self::Service(failure.text),
+        }
+    }
+}

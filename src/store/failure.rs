@@ -1,0 +1,162 @@
+//! Reads S3's refusals.
+//!
+//! The same thing is said in many ways: an expired session is 400 `ExpiredToken` at AWS, 403
+//! `ExpiredToken` or 403 `AccessDenied` elsewhere, and nothing but a bare 400 in answer to HEAD,
+//! which has no body. Bodies echo the live session token (`<Token-0>`), so only the code, the
+//! message and the request id are ever looked at.
+
+use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::{RequestId, RequestIdExt};
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
+
+use crate::auth::Generation;
+use crate::words::tame;
+
+/// What kind of refusal it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// The session is expired, revoked or garbled: S3 says so.
+    Token,
+    /// 403 in any wording, which may mean a session that is too old.
+    Denied,
+    /// 400 or 403 without a body: anything, until a GET has been asked.
+    Bare,
+    /// No such key or bucket.
+    NotFound,
+    /// The object is not the expected one.
+    Changed,
+    /// The range starts behind the end.
+    Range,
+    /// Archived.
+    Archived,
+    /// Another region, which S3 named.
+    Region(String),
+    /// Nothing answered; `true` if it was silence.
+    Unreachable(bool),
+    /// Anything else, 5xx and throttling after the retries among it.
+    Other,
+}
+
+/// A refusal of S3, or the lack of any answer.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("{text}")]
+pub(crate) struct Failure {
+    /// What it means.
+    pub(crate) kind: Kind,
+    /// Which session had signed the request.
+    pub(crate) generation: Generation,
+    /// What S3 said, tamed.
+    pub(crate) text: String,
+}
+
+impl Failure {
+    /// A failure that did not come from S3's error answer, such as a body that broke off.
+    pub(crate) fn new(kind: Kind, generation: Generation, text: impl Into<String>) -> Self {
+        Self {
+            kind,
+            generation,
+            text: text.into(),
+        }
+    }
+
+    /// Reads what the SDK hands back.
+    pub(crate) fn read<E>(generation: Generation, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let Some(response) = error.raw_response() else {
+            let silent = match error {
+                SdkError::TimeoutError(_) => true,
+                SdkError::DispatchFailure(failure) => failure.is_timeout(),
+                _ => false,
+            };
+            return Self::new(Kind::Unreachable(silent), generation, causes(error));
+        };
+        let status = response.status().as_u16();
+        let code = error.code().unwrap_or_default();
+        let region = response.headers().get("x-amz-bucket-region");
+        let kind = classify(status, code, region);
+        let mut text = format!("HTTP {status}");
+        for part in [code, error.message().unwrap_or_default()] {
+            if !part.is_empty() {
+                text.push_str(", ");
+                text.push_str(&tame(part));
+            }
+        }
+        let meta = error.meta();
+        let request = meta.request_id().or(meta.extended_request_id());
+        if let Some(id) = request.or_else(|| response.headers().get("x-amz-request-id")) {
+            text.push_str(&format!(" (request {})", tame(id)));
+        }
+        Self::new(kind, generation, text)
+    }
+}
+
+fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
+    match (status, code) {
+        (
+            _,
+            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired"
+            | "RequestExpired" | "InvalidAccessKeyId" | "InvalidClientTokenId",
+        ) => Kind::Token,
+        (301 | 307, _) | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+            match region {
+                Some(region) => Kind::Region(tame(region)),
+                None => Kind::Other,
+            }
+        }
+        (404, _) | (_, "NoSuchKey" | "NoSuchBucket" | "NotFound") => Kind::NotFound,
+        (412, _) | (_, "PreconditionFailed") => Kind::Changed,
+        (416, _) | (_, "InvalidRange") => Kind::Range,
+        (_, "InvalidObjectState") => Kind::Archived,
+        (_, "SignatureDoesNotMatch" | "RequestTimeTooSkewed") => Kind::Other,
+        (400 | 403, "" | "BadRequest" | "Bad Request" | "Forbidden") => Kind::Bare,
+        (401 | 403, _) => Kind::Denied,
+        _ => Kind::Other,
+    }
+}
+
+/// The chain of causes of an error that never reached S3, for a person.
+fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let part = tame(&error.to_string());
+        if !text.contains(&part) {
+            if !text.is_empty() {
+                text.push_str(": ");
+            }
+            text.push_str(&part);
+        }
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_way_to_say_expired_is_heard() {
+        assert_eq!(classify(400, "ExpiredToken", None), Kind::Token);
+        assert_eq!(classify(403, "ExpiredToken", None), Kind::Token);
+        assert_eq!(classify(403, "AccessDenied", None), Kind::Denied);
+        assert_eq!(classify(403, "AccessDeniedException", None), Kind::Denied);
+        assert_eq!(classify(400, "", None), Kind::Bare);
+        assert_eq!(classify(403, "", None), Kind::Bare);
+    }
+
+    #[test]
+    fn a_broken_signature_or_clock_is_no_reason_to_ask_for_a_code() {
+        assert_eq!(classify(403, "SignatureDoesNotMatch", None), Kind::Other);
+        assert_eq!(classify(403, "RequestTimeTooSkewed", None), Kind::Other);
+    }
+
+    #[test]
+    fn a_region_counts_only_if_it_is_named() {
+        let named = classify(301, "PermanentRedirect", Some("eu-west-1"));
+        assert_eq!(named, Kind::Region("eu-west-1".to_owned()));
+        assert_eq!(classify(301, "PermanentRedirect", None), Kind::Other);
+    }
+}

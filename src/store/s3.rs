@@ -1,0 +1,262 @@
+//! Single requests to S3, each signed by the session it is given.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::config::{BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig};
+use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::failure::{Failure, Kind};
+use super::{Entry, Object, Page, Query};
+use crate::auth::{Generation, Session};
+
+/// How long one attempt may take until its answer begins.
+const ATTEMPT: Duration = Duration::from_secs(30);
+
+/// How long one request may take with all its attempts.
+const REQUEST: Duration = Duration::from_secs(120);
+
+/// How long a body may stand still before it is given up and resumed.
+const STALL: Duration = Duration::from_secs(20);
+
+/// How S3 is reached.
+#[derive(Debug, Clone)]
+pub(crate) struct Endpoint {
+    /// The HTTP client, shared by all sessions so that connections outlive them.
+    pub(crate) http: SharedHttpClient,
+    /// The region to sign for.
+    pub(crate) region: String,
+    /// Another store than AWS.
+    pub(crate) url: Option<String>,
+    /// `bucket` in the path rather than in the host name.
+    pub(crate) path_style: bool,
+    /// How many requests may run at once.
+    pub(crate) max_requests: usize,
+}
+
+/// One bucket, reached with one session's keys.
+#[derive(Debug, Clone)]
+pub(crate) struct S3 {
+    client: aws_sdk_s3::Client,
+    bucket: Arc<str>,
+    generation: Generation,
+    slots: Arc<Semaphore>,
+}
+
+/// Bytes that are on their way.
+pub(crate) struct Body {
+    stream: ByteStream,
+    _slot: OwnedSemaphorePermit,
+}
+
+impl Body {
+    /// The next bytes, `None` at the end; the caller counts whether it is the true end.
+    pub(crate) async fn next(&mut self) -> Option<Result<bytes::Bytes, String>> {
+        let chunk = self.stream.next().await?;
+        Some(chunk.map_err(|error| crate::words::tame(&error.to_string())))
+    }
+}
+
+impl S3 {
+    /// Signs for `bucket` with the session's keys.
+    pub(crate) fn new(
+        endpoint: &Endpoint,
+        slots: Arc<Semaphore>,
+        bucket: Arc<str>,
+        session: &Session,
+    ) -> Self {
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .operation_attempt_timeout(ATTEMPT)
+            .operation_timeout(REQUEST)
+            .build();
+        // The default bucket of 500 retry tokens is shared by the process: 300 requests that
+        // fail together would leave none for the rest.
+        let retries = RetryPartition::custom("s3mfa-mount")
+            .token_bucket(TokenBucket::unlimited())
+            .build();
+        let mut config = aws_sdk_s3::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .http_client(endpoint.http.clone())
+            .region(Region::new(endpoint.region.clone()))
+            .force_path_style(endpoint.path_style)
+            .credentials_provider(session.credentials.clone())
+            // Expiry, single flight and refusals are the gate's; a second cache would serve
+            // dead credentials.
+            .identity_cache(IdentityCache::no_cache())
+            .retry_config(RetryConfig::standard().with_max_attempts(5))
+            .retry_partition(retries)
+            .timeout_config(timeouts)
+            .stalled_stream_protection(
+                StalledStreamProtectionConfig::enabled()
+                    .grace_period(STALL)
+                    .build(),
+            );
+        if let Some(url) = &endpoint.url {
+            config = config.endpoint_url(url);
+        }
+        Self {
+            client: aws_sdk_s3::Client::from_conf(config.build()),
+            bucket,
+            generation: session.generation,
+            slots,
+        }
+    }
+
+    /// The session that signs.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
+    }
+
+    /// What the object of this key is.
+    ///
+    /// HEAD's refusals have no body: a bare 400 or 403 is asked again as a GET of one byte,
+    /// whose answer has a code.
+    pub(crate) async fn head(&self, key: &str) -> Result<Object, Failure> {
+        let answer = {
+            let _slot = self.slot().await?;
+            let request = self.client.head_object().bucket(&*self.bucket).key(key);
+            request.send().await
+        };
+        match answer {
+            Ok(output) => Ok(Object {
+                size: size(output.content_length),
+                modified: time(output.last_modified),
+                etag: output.e_tag.unwrap_or_default(),
+            }),
+            Err(error) => {
+                let failure = Failure::read(self.generation, &error);
+                match failure.kind {
+                    Kind::Bare => self.probe(key).await,
+                    _ => Err(failure),
+                }
+            }
+        }
+    }
+
+    /// HEAD by way of GET: one byte, for the sake of the error's body.
+    async fn probe(&self, key: &str) -> Result<Object, Failure> {
+        let _slot = self.slot().await?;
+        let request = self
+            .client
+            .get_object()
+            .bucket(&*self.bucket)
+            .key(key)
+            .range("bytes=0-0");
+        match request.send().await {
+            Ok(output) => {
+                // `bytes 0-0/1234`: the size stands behind the slash.
+                let total = output.content_range().and_then(|r| r.rsplit('/').next()?.parse().ok());
+                Ok(Object {
+                    size: total.unwrap_or_else(|| size(output.content_length)),
+                    modified: time(output.last_modified),
+                    etag: output.e_tag.unwrap_or_default(),
+                })
+            }
+            Err(error) => {
+                let failure = Failure::read(self.generation, &error);
+                // Only an object without a single byte has no byte 0: its listing tells the rest.
+                match failure.kind {
+                    Kind::Range => self.entry(key).await,
+                    _ => Err(failure),
+                }
+            }
+        }
+    }
+
+    /// What a listing says about exactly this key.
+    pub(crate) async fn entry(&self, key: &str) -> Result<Object, Failure> {
+        // A key sorts before everything that it is a prefix of.
+        let page = self
+            .list(&Query {
+                prefix: key.to_owned(),
+                limit: Some(1),
+                ..Query::default()
+            })
+            .await?;
+        match page.entries.into_iter().next() {
+            Some(Entry::Object(found, object)) if found == key => Ok(object),
+            _ => Err(Failure::new(Kind::NotFound, self.generation, "not listed")),
+        }
+    }
+
+    /// One page of keys.
+    pub(crate) async fn list(&self, query: &Query) -> Result<Page, Failure> {
+        let _slot = self.slot().await?;
+        let answer = self
+            .client
+            .list_objects_v2()
+            .bucket(&*self.bucket)
+            .prefix(&query.prefix)
+            .set_delimiter(query.folded.then(|| "/".to_owned()))
+            .set_continuation_token(query.token.clone())
+            .set_max_keys(query.limit)
+            .send()
+            .await
+            .map_err(|error| Failure::read(self.generation, &error))?;
+        let prefixes = answer.common_prefixes.unwrap_or_default();
+        let objects = answer.contents.unwrap_or_default();
+        let mut entries = Vec::with_capacity(prefixes.len() + objects.len());
+        entries.extend(prefixes.into_iter().filter_map(|p| p.prefix).map(Entry::Prefix));
+        for object in objects {
+            let facts = Object {
+                size: size(object.size),
+                modified: time(object.last_modified),
+                etag: object.e_tag.unwrap_or_default(),
+            };
+            if let Some(key) = object.key {
+                entries.push(Entry::Object(key, facts));
+            }
+        }
+        entries.sort_by(|a, b| a.key().cmp(b.key()));
+        let next = answer.next_continuation_token;
+        Ok(Page {
+            entries,
+            next: next.filter(|_| answer.is_truncated == Some(true)),
+        })
+    }
+
+    /// The bytes of a range, if the object still has this tag.
+    pub(crate) async fn get(
+        &self,
+        key: &str,
+        etag: &str,
+        range: Range<u64>,
+    ) -> Result<Body, Failure> {
+        let slot = self.slot().await?;
+        let answer = self
+            .client
+            .get_object()
+            .bucket(&*self.bucket)
+            .key(key)
+            .set_if_match((!etag.is_empty()).then(|| etag.to_owned()))
+            .range(format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
+            .send()
+            .await
+            .map_err(|error| Failure::read(self.generation, &error))?;
+        Ok(Body {
+            stream: answer.body,
+            _slot: slot,
+        })
+    }
+
+    async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
+        let slot = Arc::clone(&self.slots).acquire_owned().await;
+        slot.map_err(|_| Failure::new(Kind::Other, self.generation, "the mount is ending"))
+    }
+}
+
+fn size(length: Option<i64>) -> u64 {
+    u64::try_from(length.unwrap_or_default()).unwrap_or_default()
+}
+
+fn time(stamp: Option<DateTime>) -> SystemTime {
+    stamp
+        .and_then(|stamp| SystemTime::try_from(stamp).ok())
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}

@@ -1,0 +1,209 @@
+//! What a 403 means: too old a session, or a real no.
+//!
+//! S3 says `AccessDenied` for a policy's `aws:MultiFactorAuthAge`, for a session that expired
+//! (Ceph and others), and for things that are simply not allowed. The difference is told by
+//! experience: what worked with this very session before, and what a cheap repetition of it
+//! does now.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use crate::auth::Generation;
+
+/// How young a session is too young to have worn out.
+pub(crate) const FRESH: Duration = Duration::from_secs(60);
+
+/// The most scopes that are remembered of one generation, and over all of them.
+const REMEMBERED: usize = 10_000;
+
+/// What is asked of S3; a policy can allow each and deny the other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Action {
+    /// HEAD and GET: `s3:GetObject`.
+    Read,
+    /// `s3:ListBucket`.
+    List,
+}
+
+/// What a request is about: an action on a key, or on a prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Scope {
+    pub(crate) action: Action,
+    /// The key that is read, the prefix that is listed.
+    pub(crate) key: String,
+}
+
+impl Scope {
+    /// Requests of one kind under one prefix are allowed or denied together, mostly.
+    fn area(&self) -> (Action, String) {
+        let prefix = self.key.rfind('/').map_or("", |slash| &self.key[..=slash]);
+        (self.action, prefix.to_owned())
+    }
+}
+
+/// What is known about the present generation, and the little that outlives it.
+#[derive(Debug, Default)]
+pub(crate) struct Evidence {
+    generation: Generation,
+    allowed: HashSet<(Action, String)>,
+    denied: HashSet<(Action, String)>,
+    witness: Option<Scope>,
+    /// Denied by a session that had just been opened: no code will help.
+    hopeless: HashSet<Scope>,
+    /// Denied by the generation before when it was no longer fresh.
+    denied_before: HashSet<(Action, String)>,
+    /// Denied like that, and allowed by the next session: these wear out before the session.
+    age_limited: HashSet<(Action, String)>,
+}
+
+/// What to make of a 403.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// The session has worn out.
+    Renew,
+    /// The policy means it.
+    Real,
+    /// Send this again with the same session: if it works, the denial is real.
+    Ask(Scope),
+}
+
+impl Evidence {
+    /// A request of this scope worked.
+    pub(crate) fn worked(&mut self, generation: Generation, scope: &Scope) {
+        if generation < self.generation {
+            return;
+        }
+        self.turn_to(generation);
+        let area = scope.area();
+        self.hopeless.remove(scope);
+        if self.denied_before.contains(&area) {
+            bounded(&mut self.age_limited).insert(area.clone());
+        }
+        if !self.allowed.contains(&area) {
+            bounded(&mut self.allowed).insert(area);
+        }
+        if self.witness.as_ref() != Some(scope) {
+            self.witness = Some(scope.clone());
+        }
+    }
+
+    /// S3 said 403. `age` is the session's.
+    pub(crate) fn denied(&self, generation: Generation, age: Duration, scope: &Scope) -> Verdict {
+        let area = scope.area();
+        if age < FRESH || self.hopeless.contains(scope) {
+            return Verdict::Real;
+        }
+        if generation != self.generation {
+            // Nothing has worked with this session yet: all that is known is that it is old.
+            return Verdict::Renew;
+        }
+        if self.allowed.contains(&area) || self.age_limited.contains(&area) {
+            return Verdict::Renew;
+        }
+        if self.denied.contains(&area) {
+            return Verdict::Real;
+        }
+        match &self.witness {
+            Some(witness) => Verdict::Ask(witness.clone()),
+            None => Verdict::Renew,
+        }
+    }
+
+    /// The denial was found to be real.
+    pub(crate) fn settle(&mut self, generation: Generation, age: Duration, scope: &Scope) {
+        self.turn_to(generation);
+        if age < FRESH {
+            bounded(&mut self.hopeless).insert(scope.clone());
+        } else {
+            bounded(&mut self.denied).insert(scope.area());
+        }
+    }
+
+    fn turn_to(&mut self, generation: Generation) {
+        if generation != self.generation {
+            self.generation = generation;
+            self.allowed.clear();
+            self.denied_before = std::mem::take(&mut self.denied);
+            self.witness = None;
+        }
+    }
+}
+
+/// Starts over rather than growing for ever; forgetting costs one request, not an answer.
+fn bounded<T>(set: &mut HashSet<T>) -> &mut HashSet<T> {
+    if set.len() >= REMEMBERED {
+        set.clear();
+    }
+    set
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const OLD: Duration = Duration::from_secs(1800);
+
+    fn read(key: &str) -> Scope {
+        Scope {
+            action: Action::Read,
+            key: key.to_owned(),
+        }
+    }
+
+    fn list(prefix: &str) -> Scope {
+        Scope {
+            action: Action::List,
+            key: prefix.to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_denial_on_a_fresh_session_is_real_and_stays_so() {
+        let mut evidence = Evidence::default();
+        let (first, second) = (Generation(1), Generation(2));
+        evidence.worked(first, &read("secret/open"));
+        let scope = read("secret/closed");
+        let young = Duration::from_secs(5);
+        assert_eq!(evidence.denied(first, young, &scope), Verdict::Real);
+        evidence.settle(first, young, &scope);
+        // Its neighbour works, and the key itself asks for no code ever again.
+        evidence.worked(second, &read("secret/open"));
+        assert_eq!(evidence.denied(second, OLD, &scope), Verdict::Real);
+    }
+
+    #[test]
+    fn what_worked_in_this_generation_and_is_denied_now_has_worn_out() {
+        let mut evidence = Evidence::default();
+        evidence.worked(Generation(1), &read("docs/a"));
+        assert_eq!(evidence.denied(Generation(1), OLD, &read("docs/b")), Verdict::Renew);
+    }
+
+    #[test]
+    fn elsewhere_a_witness_is_asked_once() {
+        let mut evidence = Evidence::default();
+        let generation = Generation(1);
+        evidence.worked(generation, &list(""));
+        let denied = read("secret/a");
+        assert_eq!(evidence.denied(generation, OLD, &denied), Verdict::Ask(list("")));
+        evidence.settle(generation, OLD, &denied);
+        assert_eq!(evidence.denied(generation, OLD, &read("secret/b")), Verdict::Real);
+        // Listing is another permission.
+        assert_eq!(evidence.denied(generation, OLD, &list("secret/")), Verdict::Ask(list("")));
+    }
+
+    #[test]
+    fn a_prefix_that_a_new_code_opened_is_age_limited() {
+        let mut evidence = Evidence::default();
+        evidence.worked(Generation(1), &list(""));
+        evidence.settle(Generation(1), OLD, &read("tax/a"));
+        evidence.worked(Generation(2), &read("tax/a"));
+        evidence.worked(Generation(3), &list(""));
+        assert_eq!(evidence.denied(Generation(3), OLD, &read("tax/a")), Verdict::Renew);
+    }
+
+    #[test]
+    fn an_old_session_that_never_did_anything_is_renewed() {
+        let evidence = Evidence::default();
+        assert_eq!(evidence.denied(Generation(1), OLD, &read("a")), Verdict::Renew);
+    }
+}

@@ -1,0 +1,184 @@
+//! The check before every operation of S3: the session, then the policies.
+
+use http::Method;
+use s3s::S3Result;
+use s3s::access::{S3Access, S3AccessContext};
+use s3s::auth::{S3Auth, SecretKey};
+use s3s::path::S3Path;
+use s3s::s3_error;
+
+use crate::caller::{BadCredentials, Caller};
+use crate::cloud::SharedCloud;
+use crate::exchange::Exchange;
+use crate::policy::condition::Context;
+use crate::refusal::Refusal;
+
+/// How S3 answers a session that has expired. HEAD never has a body.
+///
+/// Seen on real servers: AWS and others differ, and a client meets all of these.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum ExpiryStyle {
+    /// 400 `ExpiredToken`, as AWS; HEAD is a bare 400.
+    #[default]
+    Expired400,
+    /// 403 `ExpiredToken`; HEAD is a bare 403.
+    Expired403,
+    /// 403 `AccessDenied`, as Ceph RGW; HEAD is a bare 403.
+    AccessDenied403,
+    /// 403 `AccessDeniedException`; HEAD is a bare 403.
+    AccessDeniedException403,
+    /// HEAD is a bare 400 and everything else 400 `ExpiredToken`. The same as
+    /// [`Expired400`](Self::Expired400), by a name that says what a test is about.
+    BareHead400,
+    /// HEAD is a bare 403, everything else 400 `ExpiredToken`.
+    BareHead403,
+}
+
+impl ExpiryStyle {
+    fn refusal(self, token: &str, is_head: bool) -> Refusal {
+        let mut expired = Refusal::expired_token(token);
+        match self {
+            Self::Expired400 | Self::BareHead400 => expired,
+            Self::Expired403 => {
+                expired.status = 403;
+                expired
+            }
+            Self::BareHead403 => {
+                expired.status = if is_head { 403 } else { 400 };
+                expired
+            }
+            Self::AccessDenied403 => Refusal::s3("AccessDenied"),
+            Self::AccessDeniedException403 => {
+                Refusal::new(403, "AccessDeniedException", "Access Denied")
+            }
+        }
+    }
+}
+
+/// Finds the secret that a signature is verified with. Dead sessions have theirs still: AWS tells an
+/// expired token from a wrong signature.
+pub(crate) struct Secrets(pub(crate) SharedCloud);
+
+#[async_trait::async_trait]
+impl S3Auth for Secrets {
+    async fn get_secret_key(&self, access_key: &str) -> S3Result<SecretKey> {
+        if let Some(user) = self.0.users.by_access_key(access_key) {
+            return Ok(SecretKey::from(user.secret_access_key()));
+        }
+        match self.0.sessions.by_access_key(access_key) {
+            Some(session) => Ok(SecretKey::from(session.secret_access_key.as_str())),
+            None => Err(s3_error!(InvalidAccessKeyId)),
+        }
+    }
+}
+
+/// Decides on requests whose signature is right.
+pub(crate) struct Access(pub(crate) SharedCloud);
+
+#[async_trait::async_trait]
+impl S3Access for Access {
+    async fn check(&self, cx: &mut S3AccessContext<'_>) -> S3Result<()> {
+        let exchange = Exchange::of(cx.extensions_mut());
+        match self.decide(cx, &exchange) {
+            Ok(caller) => {
+                // The operations ask again on behalf of the caller: may it list?
+                cx.extensions_mut().insert(caller);
+                Ok(())
+            }
+            Err(refusal) => Err(exchange.refuse(refusal)),
+        }
+    }
+}
+
+impl Access {
+    fn decide(&self, cx: &S3AccessContext<'_>, exchange: &Exchange) -> Result<Caller, Refusal> {
+        let cloud = &self.0;
+        let is_head = cx.method() == Method::HEAD;
+        let caller = match Caller::identify(cloud, cx.credentials(), cx.headers(), cx.uri()) {
+            Ok(caller) => caller,
+            Err(BadCredentials::Unknown(access_key_id)) => {
+                return Err(Refusal::invalid_access_key_id(&access_key_id));
+            }
+            Err(BadCredentials::WrongToken(token)) => return Err(Refusal::invalid_token(&token)),
+            Err(BadCredentials::Expired(session)) => {
+                exchange.set_session(session.number);
+                return Err(cloud.expiry_style.lock().refusal(&session.token, is_head));
+            }
+        };
+        if let Caller::Session(session) = &caller {
+            exchange.set_session(session.number);
+        }
+        let mut context = Context::default();
+        if let Some(agent) = cx.headers().get("user-agent") {
+            context.set("aws:UserAgent", String::from_utf8_lossy(agent.as_bytes()));
+        }
+        let operation = cx.s3_op().name();
+        if matches!(operation, "ListObjectsV2" | "ListObjects") {
+            let query = cx.uri().query().unwrap_or_default().as_bytes();
+            for (name, value) in form_urlencoded::parse(query) {
+                if matches!(name.as_ref(), "prefix" | "delimiter" | "max-keys") {
+                    context.set(&format!("s3:{name}"), value);
+                }
+            }
+        }
+        match cx.s3_path() {
+            S3Path::Root => return Err(no_buckets(&caller)),
+            S3Path::Bucket { bucket } => {
+                let resource = format!("arn:aws:s3:::{bucket}");
+                cloud.authorize(
+                    &caller,
+                    Some(bucket),
+                    action_of(operation),
+                    &resource,
+                    context,
+                )?;
+            }
+            S3Path::Object { bucket, key } => {
+                let resource = format!("arn:aws:s3:::{bucket}/{key}");
+                cloud.authorize(
+                    &caller,
+                    Some(bucket),
+                    action_of(operation),
+                    &resource,
+                    context,
+                )?;
+            }
+        }
+        Ok(caller)
+    }
+}
+
+/// The sandbox never lists buckets: the program must not need to.
+fn no_buckets(caller: &Caller) -> Refusal {
+    match caller.arn() {
+        Some(arn) => Refusal::access_denied(format!(
+            "User: {arn} is not authorized to perform: s3:ListAllMyBuckets because no identity-based policy allows \
+             the s3:ListAllMyBuckets action"
+        )),
+        None => Refusal::s3("AccessDenied"),
+    }
+}
+
+/// The permission an operation takes: Amazon S3 user guide, "Required permissions for Amazon S3 API
+/// operations". Operations that are not served take a permission of their own name.
+fn action_of(operation: &str) -> &'static str {
+    match operation {
+        "GetObject" | "HeadObject" => "s3:GetObject",
+        "ListObjectsV2" | "ListObjects" | "HeadBucket" => "s3:ListBucket",
+        "GetBucketLocation" => "s3:GetBucketLocation",
+        "GetBucketPolicy" => "s3:GetBucketPolicy",
+        "GetObjectAttributes" => "s3:GetObjectAttributes",
+        "PutObject"
+        | "CreateMultipartUpload"
+        | "UploadPart"
+        | "UploadPartCopy"
+        | "CompleteMultipartUpload"
+        | "CopyObject" => "s3:PutObject",
+        "AbortMultipartUpload" => "s3:AbortMultipartUpload",
+        "ListMultipartUploads" => "s3:ListBucketMultipartUploads",
+        "ListParts" => "s3:ListMultipartUploadParts",
+        "DeleteObject" | "DeleteObjects" => "s3:DeleteObject",
+        _ => "s3:Unsupported",
+    }
+}

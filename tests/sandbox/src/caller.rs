@@ -1,0 +1,128 @@
+//! Who signed a request: nobody, a user, or a user's session.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, Uri};
+use s3s::auth::Credentials;
+
+use crate::clock::unix_seconds;
+use crate::cloud::Cloud;
+use crate::policy::condition::Context;
+use crate::policy::{Policy, Principal};
+use crate::sessions::Session;
+use crate::users::User;
+
+/// A caller whose signature was verified.
+#[derive(Clone, Debug)]
+pub(crate) enum Caller {
+    Anonymous,
+    User(User),
+    Session(Arc<Session>),
+}
+
+/// Why credentials with a right signature are no good all the same.
+#[derive(Debug)]
+pub(crate) enum BadCredentials {
+    /// The access key is unknown, or a session's key came without its token.
+    Unknown(String),
+    /// The token is not the one issued with the access key.
+    WrongToken(String),
+    Expired(Arc<Session>),
+}
+
+impl Caller {
+    /// Looks the credentials up, and the session token, which `s3s` leaves unchecked.
+    pub(crate) fn identify(
+        cloud: &Cloud,
+        credentials: Option<&Credentials>,
+        headers: &HeaderMap,
+        uri: &Uri,
+    ) -> Result<Self, BadCredentials> {
+        let Some(credentials) = credentials else {
+            return Ok(Self::Anonymous);
+        };
+        let access_key_id = &credentials.access_key;
+        let token = token_of(headers, uri);
+        if let Some(user) = cloud.users.by_access_key(access_key_id) {
+            return match token {
+                None => Ok(Self::User(user)),
+                Some(token) => Err(BadCredentials::WrongToken(token)),
+            };
+        }
+        let Some(session) = cloud.sessions.by_access_key(access_key_id) else {
+            return Err(BadCredentials::Unknown(access_key_id.clone()));
+        };
+        match token {
+            None => Err(BadCredentials::Unknown(access_key_id.clone())),
+            Some(token) if token != session.token => Err(BadCredentials::WrongToken(token)),
+            Some(_) if session.is_expired(cloud.clock.now()) => {
+                Err(BadCredentials::Expired(session))
+            }
+            Some(_) => Ok(Self::Session(session)),
+        }
+    }
+
+    /// The user behind the caller; a session of `GetSessionToken` acts as its user.
+    pub(crate) fn user(&self) -> Option<&User> {
+        match self {
+            Self::Anonymous => None,
+            Self::User(user) => Some(user),
+            Self::Session(session) => Some(&session.user),
+        }
+    }
+
+    pub(crate) fn arn(&self) -> Option<&str> {
+        self.user().map(User::arn)
+    }
+
+    pub(crate) fn principal<'a>(&'a self, account: &'a str) -> Principal<'a> {
+        match self.arn() {
+            Some(arn) => Principal::User { arn, account },
+            None => Principal::Anonymous,
+        }
+    }
+
+    pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
+        self.user().map(User::policies).unwrap_or_default()
+    }
+
+    /// Adds what policies can ask about the caller. The MFA keys are absent for long-term keys, and
+    /// the age is absent for sessions without MFA: IAM guide, "AWS global condition context keys".
+    pub(crate) fn describe(&self, cloud: &Cloud, context: &mut Context) {
+        let now = cloud.clock.now();
+        context.set("aws:SecureTransport", "false");
+        context.set("aws:EpochTime", unix_seconds(now).to_string());
+        context.set("aws:RequestedRegion", cloud.region.clone());
+        context.set("s3:ResourceAccount", cloud.account.clone());
+        if let Some(user) = self.user() {
+            context.set("aws:username", user.name());
+            context.set("aws:userid", user.id());
+            context.set("aws:PrincipalArn", user.arn());
+            context.set("aws:PrincipalAccount", cloud.account.clone());
+            context.set("aws:PrincipalType", "User");
+        } else {
+            context.set("aws:PrincipalType", "Anonymous");
+        }
+        if let Self::Session(session) = self {
+            context.set(
+                "aws:MultiFactorAuthPresent",
+                session.mfa_at.is_some().to_string(),
+            );
+            if let Some(at) = session.mfa_at {
+                let age = now.duration_since(at).unwrap_or_default().as_secs();
+                context.set("aws:MultiFactorAuthAge", age.to_string());
+            }
+        }
+    }
+}
+
+fn token_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+    if let Some(token) = headers.get("x-amz-security-token") {
+        return Some(String::from_utf8_lossy(token.as_bytes()).into_owned());
+    }
+    let query = uri.query()?.as_bytes();
+    let mut pairs = form_urlencoded::parse(query);
+    pairs
+        .find(|(name, _)| name == "X-Amz-Security-Token")
+        .map(|(_, token)| token.into_owned())
+}

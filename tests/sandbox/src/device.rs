@@ -1,0 +1,216 @@
+//! Virtual MFA devices, and the rule that a code is good once.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use parking_lot::Mutex;
+use totp_rs::Secret;
+
+use crate::clock::{Clock, unix_seconds};
+use crate::totp::{self, STEP_SECONDS};
+
+/// How many steps of drift are accepted on either side of the present one.
+const DRIFT_STEPS: u64 = 1;
+
+/// A virtual MFA device that belongs to one user.
+///
+/// Each time step is good for one use; once a step was accepted, that step and all older ones are
+/// refused (RFC 6238 section 5.2). A code that fails is not used up.
+#[derive(Clone)]
+pub struct Device {
+    state: Arc<State>,
+}
+
+struct State {
+    serial: String,
+    owner: String,
+    secret: Vec<u8>,
+    clock: Clock,
+    accepted: Mutex<BTreeSet<u64>>,
+}
+
+/// What became of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Redeemed {
+    /// The step was fresh, and is used up now.
+    Accepted,
+    /// The code belongs to a step that was accepted before.
+    Spent,
+    /// The code belongs to no step that could be accepted.
+    Wrong,
+}
+
+impl Device {
+    pub(crate) fn new(serial: String, owner: String, secret: Vec<u8>, clock: Clock) -> Self {
+        let accepted = Mutex::default();
+        Self {
+            state: Arc::new(State {
+                serial,
+                owner,
+                secret,
+                clock,
+                accepted,
+            }),
+        }
+    }
+
+    /// Returns the serial number, `arn:aws:iam::ACCOUNT:mfa/NAME`.
+    pub fn serial(&self) -> &str {
+        &self.state.serial
+    }
+
+    /// Returns the name of the user whom the device belongs to.
+    pub fn owner(&self) -> &str {
+        &self.state.owner
+    }
+
+    /// Returns the secret in base32 without padding, as a QR code would carry it.
+    pub fn secret_base32(&self) -> String {
+        Secret::from(self.state.secret.clone()).to_base32()
+    }
+
+    /// Returns the six-digit code that the device shows now, spent or not.
+    pub fn code(&self) -> String {
+        self.code_at(self.state.clock.now())
+    }
+
+    /// Returns the six-digit code that the device shows at `time` of the sandbox's clock.
+    pub fn code_at(&self, time: SystemTime) -> String {
+        self.code_of(totp::step_at(time))
+    }
+
+    /// Returns a code that STS accepts right now.
+    ///
+    /// It is the present step's code; if that was used already, the next step's, which STS accepts
+    /// as a device that is 30 seconds fast. If that was used as well, the clock is moved forward by
+    /// 30 seconds. Asking uses nothing up: two calls without a request in between give the same code.
+    pub fn unspent_code(&self) -> String {
+        let present = totp::step_at(self.state.clock.now());
+        let fresh = self.last_accepted().map_or(0, |last| last + 1);
+        if fresh <= present + DRIFT_STEPS {
+            return self.code_of(present.max(fresh));
+        }
+        // Codes can have been accepted at most one step ahead, so one step always suffices.
+        self.state.clock.advance(Duration::from_secs(STEP_SECONDS));
+        self.code_of(fresh)
+    }
+
+    /// Returns the seconds (1 to 30) until the device shows another code.
+    pub fn spare_seconds(&self) -> u64 {
+        STEP_SECONDS - unix_seconds(self.state.clock.now()) % STEP_SECONDS
+    }
+
+    /// Tells whether the present step's code was accepted already.
+    pub fn is_spent(&self) -> bool {
+        let present = totp::step_at(self.state.clock.now());
+        self.last_accepted().is_some_and(|last| present <= last)
+    }
+
+    pub(crate) fn redeem(&self, code: &str) -> Redeemed {
+        let present = totp::step_at(self.state.clock.now());
+        let mut accepted = self.state.accepted.lock();
+        let last = accepted.last().copied();
+        let window = present.saturating_sub(DRIFT_STEPS)..=present + DRIFT_STEPS;
+        let fresh = window
+            .filter(|step| last.is_none_or(|last| *step > last))
+            .find(|step| self.code_of(*step) == code);
+        if let Some(step) = fresh {
+            accepted.insert(step);
+            return Redeemed::Accepted;
+        }
+        if accepted.iter().any(|step| self.code_of(*step) == code) {
+            return Redeemed::Spent;
+        }
+        Redeemed::Wrong
+    }
+
+    fn last_accepted(&self) -> Option<u64> {
+        self.state.accepted.lock().last().copied()
+    }
+
+    fn code_of(&self, step: u64) -> String {
+        totp::code(&self.state.secret, step, totp::DIGITS)
+    }
+}
+
+impl fmt::Debug for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Device")
+            .field("serial", &self.state.serial)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn device() -> (Device, Clock) {
+        let clock = Clock::default();
+        // Start early in a step, so that a slow test does not cross into the next one.
+        clock.advance(Duration::from_secs(
+            STEP_SECONDS - unix_seconds(clock.now()) % STEP_SECONDS,
+        ));
+        let secret = b"12345678901234567890".to_vec();
+        (
+            Device::new("serial".into(), "alice".into(), secret, clock.clone()),
+            clock,
+        )
+    }
+
+    #[test]
+    fn a_step_is_good_once() {
+        let (device, clock) = device();
+        let code = device.code();
+        assert_eq!(device.redeem("not it"), Redeemed::Wrong);
+        assert_eq!(device.redeem(&code), Redeemed::Accepted);
+        assert!(device.is_spent());
+        assert_eq!(device.redeem(&code), Redeemed::Spent);
+        let older = device.code_at(clock.now() - Duration::from_secs(STEP_SECONDS));
+        assert_eq!(device.redeem(&older), Redeemed::Wrong);
+        clock.advance(Duration::from_secs(STEP_SECONDS));
+        assert_eq!(device.redeem(&device.code()), Redeemed::Accepted);
+    }
+
+    #[test]
+    fn one_step_of_drift_is_accepted() {
+        let (device, clock) = device();
+        let step = Duration::from_secs(STEP_SECONDS);
+        assert_eq!(
+            device.redeem(&device.code_at(clock.now() - 2 * step)),
+            Redeemed::Wrong
+        );
+        assert_eq!(
+            device.redeem(&device.code_at(clock.now() + 2 * step)),
+            Redeemed::Wrong
+        );
+        assert_eq!(
+            device.redeem(&device.code_at(clock.now() - step)),
+            Redeemed::Accepted
+        );
+        assert_eq!(
+            device.redeem(&device.code_at(clock.now() + step)),
+            Redeemed::Accepted
+        );
+    }
+
+    #[test]
+    fn an_unspent_code_is_always_accepted() {
+        let (device, _clock) = device();
+        for _ in 0..10 {
+            let code = device.unspent_code();
+            assert_eq!(device.unspent_code(), code);
+            assert_eq!(device.redeem(&code), Redeemed::Accepted);
+        }
+    }
+
+    #[test]
+    fn the_secret_is_printed_in_base32() {
+        assert_eq!(
+            device().0.secret_base32(),
+            "GEZDGNBVGY3TQOJQGEZDGNBVGY3TQOJQ"
+        );
+    }
+}

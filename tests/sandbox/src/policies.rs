@@ -1,0 +1,109 @@
+//! Ready-made policies, as AWS's guides print them.
+
+use serde_json::{Value, json};
+
+/// The identity policy that every new user has: all of S3.
+pub const ALLOW_ALL_S3: &str =
+    r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"s3:*","Resource":"*"}]}"#;
+
+/// Returns [`ALLOW_ALL_S3`] as a value.
+pub fn allow_all_s3() -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "s3:*", "Resource": "*"}]})
+}
+
+/// Denies everything on the bucket to callers without MFA, long-term keys and sessions alike.
+///
+/// Amazon S3 user guide, "Requiring MFA": `"Null": {"aws:MultiFactorAuthAge": true}`.
+pub fn require_mfa_null_age(bucket: &str) -> Value {
+    deny(bucket, json!({"Null": {"aws:MultiFactorAuthAge": true}}))
+}
+
+/// Denies everything on the bucket once the MFA is more than `seconds` old.
+///
+/// The same page: `"NumericGreaterThan": {"aws:MultiFactorAuthAge": 3600}`. Callers without MFA are
+/// *not* denied by it, because the key is absent; [`require_fresh_mfa`] is both together.
+pub fn require_mfa_age(bucket: &str, seconds: u64) -> Value {
+    deny(
+        bucket,
+        json!({"NumericGreaterThan": {"aws:MultiFactorAuthAge": seconds}}),
+    )
+}
+
+/// Denies everything on the bucket without MFA and with an MFA more than `seconds` old.
+pub fn require_fresh_mfa(bucket: &str, seconds: u64) -> Value {
+    let mut policy = require_mfa_null_age(bucket);
+    if let (Some(both), Some(age)) = (
+        policy["Statement"].as_array_mut(),
+        require_mfa_age(bucket, seconds)["Statement"].as_array(),
+    ) {
+        both.extend(age.iter().cloned());
+    }
+    policy
+}
+
+/// Denies everything on the bucket unless MFA was used; an absent key counts as not used.
+///
+/// IAM user guide: `"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}`.
+pub fn require_mfa_bool_if_exists(bucket: &str) -> Value {
+    deny(
+        bucket,
+        json!({"BoolIfExists": {"aws:MultiFactorAuthPresent": "false"}}),
+    )
+}
+
+/// Denies everything on the bucket to sessions without MFA.
+///
+/// `"Bool": {"aws:MultiFactorAuthPresent": "false"}` is the mistake the IAM guide warns of: long-term
+/// keys pass, because they carry no such key.
+pub fn require_mfa_bool(bucket: &str) -> Value {
+    deny(
+        bucket,
+        json!({"Bool": {"aws:MultiFactorAuthPresent": "false"}}),
+    )
+}
+
+/// Denies to read the objects under `prefix` to callers without MFA; the rest of the bucket is open.
+///
+/// Amazon S3 user guide, "Requiring MFA", the example of `/taxdocuments/*`.
+pub fn require_mfa_on_prefix(bucket: &str, prefix: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+        "Resource": format!("arn:aws:s3:::{bucket}/{prefix}*"),
+        "Condition": {"Null": {"aws:MultiFactorAuthAge": true}},
+    }]})
+}
+
+/// Denies to read the objects under `prefix` to everybody.
+pub fn deny_get_on_prefix(bucket: &str, prefix: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": "s3:GetObject",
+        "Resource": format!("arn:aws:s3:::{bucket}/{prefix}*"),
+    }]})
+}
+
+/// Denies to list the bucket to everybody, so that absent keys answer 403 instead of 404.
+pub fn deny_list(bucket: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": "s3:ListBucket",
+        "Resource": format!("arn:aws:s3:::{bucket}"),
+    }]})
+}
+
+/// The statements of several policies in one.
+pub fn merge(policies: &[Value]) -> Value {
+    let statements = policies
+        .iter()
+        .flat_map(|policy| match &policy["Statement"] {
+            Value::Array(list) => list.clone(),
+            single => vec![single.clone()],
+        });
+    json!({"Version": "2012-10-17", "Statement": statements.collect::<Vec<_>>()})
+}
+
+fn deny(bucket: &str, condition: Value) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+        "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
+        "Condition": condition,
+    }]})
+}

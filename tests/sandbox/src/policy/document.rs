@@ -1,0 +1,342 @@
+//! The text of a policy, read strictly.
+
+use serde_json::{Map, Value};
+
+use super::MalformedPolicy;
+use super::condition::Condition;
+
+/// Whether a policy is attached to a bucket or to a user. It decides which elements it may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind<'a> {
+    /// A bucket policy: every statement names principals, and only this bucket's resources.
+    Bucket(&'a str),
+    /// A user's policy: the user is the principal.
+    Identity,
+}
+
+/// A policy that was read and understood as a whole.
+#[derive(Clone, Debug)]
+pub(crate) struct Policy {
+    pub(crate) statements: Vec<Statement>,
+}
+
+/// One statement.
+#[derive(Clone, Debug)]
+pub(crate) struct Statement {
+    pub(crate) effect: Effect,
+    /// Always `None` in a user's policy.
+    pub(crate) principals: Option<Listed<PrincipalPattern>>,
+    pub(crate) actions: Listed<String>,
+    pub(crate) resources: Listed<String>,
+    pub(crate) conditions: Vec<Condition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Effect {
+    Allow,
+    Deny,
+}
+
+/// An element or its `Not` form: `Action` or `NotAction`, and so on.
+#[derive(Clone, Debug)]
+pub(crate) enum Listed<T> {
+    Any(Vec<T>),
+    Not(Vec<T>),
+}
+
+impl<T> Listed<T> {
+    pub(crate) fn items(&self) -> &[T] {
+        match self {
+            Self::Any(items) | Self::Not(items) => items,
+        }
+    }
+
+    /// Tells whether the element covers something, given the test for one item.
+    pub(crate) fn covers(&self, matches: impl FnMut(&T) -> bool) -> bool {
+        match self {
+            Self::Any(items) => items.iter().any(matches),
+            Self::Not(items) => !items.iter().any(matches),
+        }
+    }
+}
+
+/// One entry of a `Principal` element.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum PrincipalPattern {
+    /// `*` and `{"AWS": "*"}`: everybody, anonymous callers included.
+    Everyone,
+    /// An account id, or the ARN of its root.
+    Account(String),
+    /// The ARN of one user.
+    Arn(String),
+}
+
+impl Policy {
+    pub(crate) fn parse(document: &Value, kind: Kind<'_>) -> Result<Self, MalformedPolicy> {
+        let Value::Object(document) = document else {
+            return Err(syntax("the policy is not an object"));
+        };
+        only_elements(document, &["Version", "Id", "Statement"])?;
+        match document.get("Version") {
+            None => {}
+            Some(Value::String(version)) if version == "2012-10-17" || version == "2008-10-17" => {}
+            Some(_) => {
+                return Err(MalformedPolicy::new(
+                    "The policy must contain a valid version string",
+                ));
+            }
+        }
+        let statements = match document.get("Statement") {
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(single @ Value::Object(_)) => std::slice::from_ref(single),
+            _ => return Err(MalformedPolicy::new("Missing required field Statement")),
+        };
+        if statements.is_empty() {
+            return Err(MalformedPolicy::new(
+                "Could not parse the policy: Statement is empty!",
+            ));
+        }
+        let statements = statements
+            .iter()
+            .map(|statement| Statement::parse(statement, kind));
+        Ok(Self {
+            statements: statements.collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The ARNs of users that the policy names; a bucket policy may only name existing ones.
+    pub(crate) fn named_arns(&self) -> impl Iterator<Item = &str> {
+        let principals = self
+            .statements
+            .iter()
+            .filter_map(|statement| statement.principals.as_ref());
+        principals
+            .flat_map(Listed::items)
+            .filter_map(|principal| match principal {
+                PrincipalPattern::Arn(arn) => Some(arn.as_str()),
+                _ => None,
+            })
+    }
+}
+
+impl Statement {
+    fn parse(statement: &Value, kind: Kind<'_>) -> Result<Self, MalformedPolicy> {
+        let Value::Object(statement) = statement else {
+            return Err(syntax("a statement is not an object"));
+        };
+        only_elements(
+            statement,
+            &[
+                "Sid",
+                "Effect",
+                "Principal",
+                "NotPrincipal",
+                "Action",
+                "NotAction",
+                "Resource",
+                "NotResource",
+                "Condition",
+            ],
+        )?;
+        let effect = match statement.get("Effect") {
+            Some(Value::String(effect)) if effect == "Allow" => Effect::Allow,
+            Some(Value::String(effect)) if effect == "Deny" => Effect::Deny,
+            Some(_) => return Err(MalformedPolicy::new("Invalid effect")),
+            None => return Err(MalformedPolicy::new("Missing required field Effect")),
+        };
+        let actions = listed(statement, "Action", "NotAction", strings)?;
+        let resources = listed(statement, "Resource", "NotResource", strings)?;
+        let principals = match kind {
+            Kind::Bucket(_) => Some(listed(statement, "Principal", "NotPrincipal", principals)?),
+            Kind::Identity
+                if statement.contains_key("Principal")
+                    || statement.contains_key("NotPrincipal") =>
+            {
+                return Err(MalformedPolicy::new(
+                    "Policy document should not specify a principal.",
+                ));
+            }
+            Kind::Identity => None,
+        };
+        let conditions = match statement.get("Condition") {
+            None => Vec::new(),
+            Some(Value::Object(block)) => Condition::parse_block(block)?,
+            Some(_) => return Err(syntax("Condition is not an object")),
+        };
+        for action in actions.items() {
+            check_action(action, kind)?;
+        }
+        for resource in resources.items() {
+            refuse_variables(resource)?;
+            if let Kind::Bucket(bucket) = kind {
+                check_bucket_resource(resource, bucket)?;
+            }
+        }
+        if let (Kind::Bucket(_), Listed::Any(actions), Listed::Any(resources)) =
+            (kind, &actions, &resources)
+        {
+            check_actions_apply(actions, resources)?;
+        }
+        Ok(Self {
+            effect,
+            principals,
+            actions,
+            resources,
+            conditions,
+        })
+    }
+}
+
+fn syntax(what: impl AsRef<str>) -> MalformedPolicy {
+    MalformedPolicy::new(format!("Syntax errors in policy: {}", what.as_ref()))
+}
+
+fn only_elements(object: &Map<String, Value>, known: &[&str]) -> Result<(), MalformedPolicy> {
+    match object.keys().find(|name| !known.contains(&name.as_str())) {
+        Some(unknown) => Err(MalformedPolicy::new(format!("Unknown field {unknown}"))),
+        None => Ok(()),
+    }
+}
+
+fn listed<T>(
+    statement: &Map<String, Value>,
+    name: &str,
+    not_name: &str,
+    parse: fn(&str, &Value) -> Result<Vec<T>, MalformedPolicy>,
+) -> Result<Listed<T>, MalformedPolicy> {
+    match (statement.get(name), statement.get(not_name)) {
+        (Some(_), Some(_)) => Err(syntax(format!("both {name} and {not_name}"))),
+        (Some(value), None) => Ok(Listed::Any(parse(name, value)?)),
+        (None, Some(value)) => Ok(Listed::Not(parse(not_name, value)?)),
+        (None, None) => Err(MalformedPolicy::new(format!(
+            "Missing required field {name}"
+        ))),
+    }
+}
+
+fn strings(name: &str, value: &Value) -> Result<Vec<String>, MalformedPolicy> {
+    let text = |value: &Value| match value {
+        Value::String(text) if !text.is_empty() => Ok(text.clone()),
+        _ => Err(syntax(format!("{name} holds something that is not text"))),
+    };
+    match value {
+        Value::Array(list) if list.is_empty() => Err(syntax(format!("{name} is empty"))),
+        Value::Array(list) => list.iter().map(text).collect(),
+        single => Ok(vec![text(single)?]),
+    }
+}
+
+fn principals(name: &str, value: &Value) -> Result<Vec<PrincipalPattern>, MalformedPolicy> {
+    let map = match value {
+        Value::String(text) if text == "*" => return Ok(vec![PrincipalPattern::Everyone]),
+        Value::Object(map) => map,
+        _ => return Err(MalformedPolicy::new("Invalid policy syntax.")),
+    };
+    let mut principals = Vec::new();
+    for (kind, value) in map {
+        if kind != "AWS" {
+            return Err(MalformedPolicy::new(format!(
+                "{name} {kind} is not supported by the sandbox"
+            )));
+        }
+        for text in strings(name, value)? {
+            principals.push(principal(&text)?);
+        }
+    }
+    if principals.is_empty() {
+        return Err(MalformedPolicy::new("Invalid principal in policy"));
+    }
+    Ok(principals)
+}
+
+fn principal(text: &str) -> Result<PrincipalPattern, MalformedPolicy> {
+    let is_account =
+        |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
+    if text == "*" {
+        return Ok(PrincipalPattern::Everyone);
+    }
+    if is_account(text) {
+        return Ok(PrincipalPattern::Account(text.to_owned()));
+    }
+    // Unlike resources, principals may not hold wildcards.
+    let rest = text
+        .strip_prefix("arn:aws:iam::")
+        .filter(|rest| !rest.contains(['*', '?']));
+    match rest.and_then(|rest| rest.split_once(':')) {
+        Some((account, "root")) if is_account(account) => {
+            Ok(PrincipalPattern::Account(account.to_owned()))
+        }
+        Some((account, name)) if is_account(account) && name.starts_with("user/") => {
+            Ok(PrincipalPattern::Arn(text.to_owned()))
+        }
+        _ => Err(MalformedPolicy::new("Invalid principal in policy")),
+    }
+}
+
+fn check_action(action: &str, kind: Kind<'_>) -> Result<(), MalformedPolicy> {
+    if action == "*" {
+        return Ok(());
+    }
+    let Some((service, name)) = action.split_once(':') else {
+        return Err(MalformedPolicy::new(
+            "Actions/Conditions must be prefaced by a vendor, e.g., iam, sdb, ec2, etc.",
+        ));
+    };
+    let in_bucket_policy = matches!(kind, Kind::Bucket(_));
+    if name.is_empty() || (in_bucket_policy && !service.eq_ignore_ascii_case("s3")) {
+        return Err(MalformedPolicy::new("Policy has invalid action"));
+    }
+    Ok(())
+}
+
+fn check_bucket_resource(resource: &str, bucket: &str) -> Result<(), MalformedPolicy> {
+    let rest = resource
+        .strip_prefix("arn:aws:s3:::")
+        .and_then(|rest| rest.strip_prefix(bucket));
+    match rest {
+        Some("" | "*") => Ok(()),
+        Some(rest) if rest.starts_with('/') => Ok(()),
+        _ => Err(MalformedPolicy::new("Policy has invalid resource")),
+    }
+}
+
+/// S3 refuses a bucket policy with an action that none of its resources could be the object of, such
+/// as `s3:ListBucket` on `bucket/*`.
+fn check_actions_apply(actions: &[String], resources: &[String]) -> Result<(), MalformedPolicy> {
+    let on_bucket = [
+        "s3:listbucket",
+        "s3:getbucketlocation",
+        "s3:getbucketpolicy",
+    ];
+    let on_objects = ["s3:getobject", "s3:putobject", "s3:deleteobject"];
+    for action in actions {
+        let action = action.to_ascii_lowercase();
+        let applies = |resource: &String| {
+            let for_objects = resource.contains('/');
+            let wildcard = resource.ends_with('*');
+            if on_bucket.contains(&action.as_str()) {
+                !for_objects
+            } else if on_objects.contains(&action.as_str()) {
+                for_objects || wildcard
+            } else {
+                true
+            }
+        };
+        if !resources.iter().any(applies) {
+            return Err(MalformedPolicy::new(
+                "Action does not apply to any resource(s) in statement",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// Policy variables such as `${aws:username}` would otherwise be compared as they stand.
+pub(crate) fn refuse_variables(text: &str) -> Result<(), MalformedPolicy> {
+    if text.contains("${") {
+        return Err(MalformedPolicy::new(format!(
+            "policy variables are not supported by the sandbox: {text}"
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,92 @@
+//! IAM policies: their text, and the decision.
+//!
+//! Pure: nothing here knows HTTP, sessions or time. What the sandbox does not understand is refused
+//! when a policy is set, never ignored when it is evaluated.
+
+pub(crate) mod condition;
+pub(crate) mod document;
+pub(crate) mod evaluate;
+pub(crate) mod pattern;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use serde_json::Value;
+
+pub(crate) use document::{Kind, Policy};
+pub(crate) use evaluate::{Decision, Principal, Question, Side, decide};
+
+/// The refusal of a policy that AWS would call malformed, or that the sandbox does not understand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MalformedPolicy {
+    message: String,
+}
+
+impl MalformedPolicy {
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+        }
+    }
+
+    /// Returns AWS's error code, `MalformedPolicy`.
+    pub fn code(&self) -> &'static str {
+        "MalformedPolicy"
+    }
+
+    /// Returns what is wrong with the policy, in AWS's words where it has some.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+}
+
+impl fmt::Display for MalformedPolicy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "MalformedPolicy: {}", self.message)
+    }
+}
+
+impl std::error::Error for MalformedPolicy {}
+
+/// A policy's JSON, as text or as a value.
+#[derive(Clone, Debug)]
+pub struct PolicyJson(Result<Value, MalformedPolicy>);
+
+impl PolicyJson {
+    pub(crate) fn into_value(self) -> Result<Value, MalformedPolicy> {
+        self.0
+    }
+}
+
+impl From<Value> for PolicyJson {
+    fn from(value: Value) -> Self {
+        Self(Ok(value))
+    }
+}
+
+impl From<&Value> for PolicyJson {
+    fn from(value: &Value) -> Self {
+        Self(Ok(value.clone()))
+    }
+}
+
+impl From<&str> for PolicyJson {
+    fn from(text: &str) -> Self {
+        let invalid = |error| MalformedPolicy::new(format!("Policies must be valid JSON: {error}"));
+        Self(serde_json::from_str(text).map_err(invalid))
+    }
+}
+
+impl From<&String> for PolicyJson {
+    fn from(text: &String) -> Self {
+        Self::from(text.as_str())
+    }
+}
+
+impl From<String> for PolicyJson {
+    fn from(text: String) -> Self {
+        Self::from(text.as_str())
+    }
+}

@@ -1,0 +1,233 @@
+//! AWS's errors: status, code and text, in the shapes of S3 and of STS.
+
+use std::borrow::Cow;
+use std::fmt::Write as _;
+use std::time::SystemTime;
+
+use http::header::{HeaderName, HeaderValue};
+
+use crate::clock;
+
+/// A request that is refused, with everything the answer needs.
+#[derive(Clone, Debug)]
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    pub(crate) code: Cow<'static, str>,
+    pub(crate) message: Cow<'static, str>,
+    /// Further elements of S3's error, such as `Token-0`.
+    pub(crate) details: Vec<(&'static str, String)>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Refusal {
+    pub(crate) fn new(
+        status: u16,
+        code: impl Into<Cow<'static, str>>,
+        message: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self {
+            status,
+            code: code.into(),
+            message: message.into(),
+            details: Vec::new(),
+            headers: Vec::new(),
+        }
+    }
+
+    /// The usual refusal of S3 with that code.
+    pub(crate) fn s3(code: &str) -> Self {
+        let (status, message) = usual(code);
+        Self::new(status, code.to_owned(), message)
+    }
+
+    pub(crate) fn with(mut self, element: &'static str, value: impl Into<String>) -> Self {
+        self.details.push((element, value.into()));
+        self
+    }
+
+    pub(crate) fn header(mut self, name: HeaderName, value: &str) -> Self {
+        if let Ok(value) = HeaderValue::from_str(value) {
+            self.headers.push((name, value));
+        }
+        self
+    }
+
+    /// AWS's own body echoes the live token; whoever logs error bodies leaks it.
+    pub(crate) fn expired_token(token: &str) -> Self {
+        Self::s3("ExpiredToken").with("Token-0", token)
+    }
+
+    pub(crate) fn invalid_token(token: &str) -> Self {
+        Self::s3("InvalidToken").with("Token-0", token)
+    }
+
+    pub(crate) fn invalid_access_key_id(access_key_id: &str) -> Self {
+        Self::s3("InvalidAccessKeyId").with("AWSAccessKeyId", access_key_id)
+    }
+
+    pub(crate) fn no_such_bucket(bucket: &str) -> Self {
+        Self::s3("NoSuchBucket").with("BucketName", bucket)
+    }
+
+    pub(crate) fn no_such_key(key: &str) -> Self {
+        Self::s3("NoSuchKey").with("Key", key)
+    }
+
+    pub(crate) fn access_denied(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(403, "AccessDenied", message)
+    }
+
+    pub(crate) fn request_time_too_skewed(request: &str, server: SystemTime) -> Self {
+        Self::s3("RequestTimeTooSkewed")
+            .with("RequestTime", request)
+            .with("ServerTime", clock::iso8601(server))
+            .with("MaxAllowedSkewMilliseconds", "900000")
+    }
+
+    /// The body S3 sends: elements directly below `<Error>`.
+    pub(crate) fn s3_xml(&self, request_id: &str, host_id: &str) -> String {
+        let mut xml = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<Error>");
+        element(&mut xml, "Code", &self.code);
+        element(&mut xml, "Message", &self.message);
+        for (name, value) in &self.details {
+            element(&mut xml, name, value);
+        }
+        element(&mut xml, "RequestId", request_id);
+        element(&mut xml, "HostId", host_id);
+        xml.push_str("</Error>");
+        xml
+    }
+
+    /// The body STS sends: an `<Error>` inside `<ErrorResponse>`.
+    pub(crate) fn sts_xml(&self, request_id: &str) -> String {
+        let kind = if self.status >= 500 {
+            "Receiver"
+        } else {
+            "Sender"
+        };
+        let mut xml = format!(
+            "<ErrorResponse xmlns=\"{}\">\n  <Error>\n    ",
+            crate::sts::NAMESPACE
+        );
+        element(&mut xml, "Type", kind);
+        element(&mut xml, "Code", &self.code);
+        element(&mut xml, "Message", &self.message);
+        xml.push_str("\n  </Error>\n  ");
+        element(&mut xml, "RequestId", request_id);
+        xml.push_str("\n</ErrorResponse>\n");
+        xml
+    }
+}
+
+/// Appends `<name>value</name>`, escaped.
+pub(crate) fn element(xml: &mut String, name: &str, value: &str) {
+    let _ = write!(xml, "<{name}>");
+    for c in value.chars() {
+        match c {
+            '&' => xml.push_str("&amp;"),
+            '<' => xml.push_str("&lt;"),
+            '>' => xml.push_str("&gt;"),
+            '"' => xml.push_str("&quot;"),
+            '\r' => xml.push_str("&#13;"),
+            c => xml.push(c),
+        }
+    }
+    let _ = write!(xml, "</{name}>");
+}
+
+/// The status and text of S3's codes: Amazon S3 API reference, "Error responses".
+fn usual(code: &str) -> (u16, &'static str) {
+    match code {
+        "AccessDenied" => (403, "Access Denied"),
+        "AuthorizationHeaderMalformed" => (
+            400,
+            "The authorization header that you provided is not valid.",
+        ),
+        "ExpiredToken" => (400, "The provided token has expired."),
+        "IncompleteBody" => (
+            400,
+            "You did not provide the number of bytes specified by the Content-Length HTTP header",
+        ),
+        "InternalFailure" => (
+            500,
+            "The request processing has failed because of an unknown error.",
+        ),
+        "InternalError" => (500, "We encountered an internal error. Please try again."),
+        "InvalidAccessKeyId" => (
+            403,
+            "The AWS Access Key Id you provided does not exist in our records.",
+        ),
+        "InvalidArgument" => (400, "Invalid Argument"),
+        "InvalidBucketName" => (400, "The specified bucket is not valid."),
+        "InvalidRange" => (416, "The requested range is not satisfiable"),
+        "InvalidRequest" => (400, "Invalid Request"),
+        "InvalidToken" => (400, "The provided token is malformed or otherwise invalid."),
+        "InvalidURI" => (400, "Couldn't parse the specified URI."),
+        "KeyTooLongError" => (400, "Your key is too long"),
+        "MethodNotAllowed" => (
+            405,
+            "The specified method is not allowed against this resource.",
+        ),
+        "NoSuchBucket" => (404, "The specified bucket does not exist"),
+        "NoSuchKey" => (404, "The specified key does not exist."),
+        "NotImplemented" => (
+            501,
+            "A header you provided implies functionality that is not implemented",
+        ),
+        "NotModified" => (304, "Not Modified"),
+        "PreconditionFailed" => (
+            412,
+            "At least one of the pre-conditions you specified did not hold",
+        ),
+        "RequestTimeout" => (
+            400,
+            "Your socket connection to the server was not read from or written to within the timeout period.",
+        ),
+        "RequestTimeTooSkewed" => (
+            403,
+            "The difference between the request time and the current time is too large.",
+        ),
+        "ServiceUnavailable" => (503, "Please reduce your request rate."),
+        "SignatureDoesNotMatch" => (
+            403,
+            "The request signature we calculated does not match the signature you provided. Check your key and signing method.",
+        ),
+        "SlowDown" => (503, "Please reduce your request rate."),
+        "Throttling" => (400, "Rate exceeded"),
+        "TokenRefreshRequired" => (400, "The provided token must be refreshed."),
+        _ => (400, "The request is not valid."),
+    }
+}
+
+/// The refusal that STS makes of one that arose before its own code ran: unknown keys, wrong
+/// signatures.
+pub(crate) fn as_sts(refusal: Refusal) -> Refusal {
+    match refusal.code.as_ref() {
+        "InvalidAccessKeyId" | "InvalidToken" => invalid_client_token_id(),
+        "SignatureDoesNotMatch" => Refusal::new(
+            403,
+            "SignatureDoesNotMatch",
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
+             Access Key and signing method. Consult the service documentation for details.",
+        ),
+        "ExpiredToken" => Refusal::new(
+            403,
+            "ExpiredToken",
+            "The security token included in the request is expired",
+        ),
+        "InternalError" => Refusal::new(
+            500,
+            "InternalFailure",
+            "The request processing has failed because of an unknown error.",
+        ),
+        _ => refusal,
+    }
+}
+
+pub(crate) fn invalid_client_token_id() -> Refusal {
+    Refusal::new(
+        403,
+        "InvalidClientTokenId",
+        "The security token included in the request is invalid.",
+    )
+}

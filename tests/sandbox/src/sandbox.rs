@@ -1,0 +1,240 @@
+//! The sandbox as tests hold it.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::access::ExpiryStyle;
+use crate::bucket::Bucket;
+use crate::clock::Clock;
+use crate::cloud::{Cloud, SharedCloud};
+use crate::counts::{Counts, RequestRecord};
+use crate::device::Device;
+use crate::faults::Faults;
+use crate::policies::allow_all_s3;
+use crate::policy::{Kind, MalformedPolicy, Policy, PolicyJson};
+use crate::server::Server;
+use crate::sessions::Sessions;
+use crate::users::User;
+
+const ACCOUNT: &str = "123456789012";
+const REGION: &str = "us-east-1";
+
+/// A running sandbox: one account, one region, one port on loopback for S3 and STS.
+///
+/// It serves on threads of its own, so that it can be used from plain threads and from inside
+/// asynchronous tests alike. Dropping it ends it.
+#[derive(Debug)]
+pub struct Sandbox {
+    cloud: SharedCloud,
+    endpoint: String,
+    server: Server,
+}
+
+/// Settings of a sandbox that must be known before it starts.
+#[derive(Clone, Debug, Default)]
+pub struct SandboxBuilder {
+    region: Option<String>,
+    account: Option<String>,
+    seed: Option<u64>,
+}
+
+/// Which clock is ahead.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skew {
+    /// The server's: requests look old to it.
+    ServerAhead,
+    /// The client's: requests look to the server as if from the future.
+    ServerBehind,
+}
+
+impl SandboxBuilder {
+    /// Sets the region, `us-east-1` without it. Signatures for another one are refused.
+    pub fn region(mut self, region: impl Into<String>) -> Self {
+        self.region = Some(region.into());
+        self
+    }
+
+    /// Sets the account id (12 digits), `123456789012` without it.
+    pub fn account(mut self, account: impl Into<String>) -> Self {
+        self.account = Some(account.into());
+        self
+    }
+
+    /// Makes keys, tokens and device secrets the same in every run. Without it they are random.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = Some(seed);
+        self
+    }
+
+    /// Starts the sandbox on a free port of 127.0.0.1.
+    ///
+    /// # Errors
+    ///
+    /// When no port can be bound or no thread started.
+    pub fn start(self) -> io::Result<Sandbox> {
+        let account = self.account.unwrap_or_else(|| ACCOUNT.to_owned());
+        let region = self.region.unwrap_or_else(|| REGION.to_owned());
+        let cloud = Arc::new(Cloud::new(account, region, self.seed));
+        let server = Server::start(cloud.clone())?;
+        let endpoint = format!("http://{}", server.address());
+        Ok(Sandbox {
+            cloud,
+            endpoint,
+            server,
+        })
+    }
+}
+
+impl Sandbox {
+    /// Starts a sandbox with random keys in `us-east-1`.
+    ///
+    /// # Errors
+    ///
+    /// As [`SandboxBuilder::start`].
+    pub fn start() -> io::Result<Self> {
+        Self::builder().start()
+    }
+
+    /// Returns the settings to start another kind of sandbox with.
+    pub fn builder() -> SandboxBuilder {
+        SandboxBuilder::default()
+    }
+
+    /// Returns the endpoint URL of S3 and of STS, `http://127.0.0.1:PORT`.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        self.server.address().port()
+    }
+
+    /// Returns the account id.
+    pub fn account(&self) -> &str {
+        &self.cloud.account
+    }
+
+    /// Returns the region.
+    pub fn region(&self) -> &str {
+        &self.cloud.region
+    }
+
+    /// Returns the clock of sessions, MFA ages and codes.
+    pub fn clock(&self) -> &Clock {
+        &self.cloud.clock
+    }
+
+    /// Sets the server's time of day apart from the client's, for signatures and the `Date` header
+    /// only. Requests more than 15 minutes off are refused: S3 with `RequestTimeTooSkewed`, STS with
+    /// `SignatureDoesNotMatch`. Zero puts it right. Moving [`clock`](Self::clock) causes no skew.
+    pub fn skew(&self, by: Duration, which: Skew) {
+        let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        self.cloud.set_skew_millis(match which {
+            Skew::ServerAhead => millis,
+            Skew::ServerBehind => -millis,
+        });
+    }
+
+    /// Creates a user with long-term keys and a policy that allows all of S3
+    /// ([`policies::ALLOW_ALL_S3`](crate::policies::ALLOW_ALL_S3)). An existing name gives that user.
+    pub fn create_user(&self, name: &str) -> User {
+        let document = allow_all_s3();
+        let policy = Policy::parse(&document, Kind::Identity).unwrap_or(Policy {
+            statements: Vec::new(),
+        });
+        self.cloud
+            .users
+            .create(name, Arc::new(policy), &self.cloud.random)
+    }
+
+    /// Deletes a user's long-term keys, which then answer 403 `InvalidAccessKeyId`. Sessions live on.
+    pub fn delete_access_key(&self, user: &User) {
+        self.cloud.users.delete_access_key(user);
+    }
+
+    /// Adds a policy to those of a user.
+    ///
+    /// # Errors
+    ///
+    /// `MalformedPolicy`, as [`Bucket::set_policy`].
+    pub fn put_user_policy(
+        &self,
+        user: &User,
+        policy: impl Into<PolicyJson>,
+    ) -> Result<(), MalformedPolicy> {
+        user.add_policy(identity_policy(policy.into())?);
+        Ok(())
+    }
+
+    /// Replaces all policies of a user, the one that allows all of S3 included. Without any, the user
+    /// may do what bucket policies allow and no more.
+    ///
+    /// # Errors
+    ///
+    /// `MalformedPolicy`, as [`Bucket::set_policy`]; the old policies stay then.
+    pub fn set_user_policies<P: Into<PolicyJson>>(
+        &self,
+        user: &User,
+        policies: Vec<P>,
+    ) -> Result<(), MalformedPolicy> {
+        let policies = policies
+            .into_iter()
+            .map(|policy| identity_policy(policy.into()));
+        user.set_policies(policies.collect::<Result<_, _>>()?);
+        Ok(())
+    }
+
+    /// Gives a user a virtual MFA device, `arn:aws:iam::ACCOUNT:mfa/NAME`. Further devices of the user
+    /// are `NAME-2`, `NAME-3` and so on.
+    pub fn create_device(&self, user: &User) -> Device {
+        self.cloud
+            .users
+            .create_device(user, &self.cloud.clock, &self.cloud.random)
+    }
+
+    /// Creates a bucket. An existing name gives that bucket. Names that AWS would not have, such as
+    /// those of fewer than 3 characters, are refused in every request with `InvalidBucketName`.
+    pub fn create_bucket(&self, name: &str) -> Bucket {
+        Bucket::new(name, self.cloud.clone())
+    }
+
+    /// Returns the sessions.
+    pub fn sessions(&self) -> &Sessions {
+        &self.cloud.sessions
+    }
+
+    /// Sets how S3 answers sessions that have expired, from now on.
+    pub fn expiry_style(&self, style: ExpiryStyle) {
+        *self.cloud.expiry_style.lock() = style;
+    }
+
+    /// Returns the faults.
+    pub fn faults(&self) -> &Faults {
+        &self.cloud.faults
+    }
+
+    /// Returns the counters as they are now.
+    pub fn counts(&self) -> Counts {
+        self.cloud.ledger.counts()
+    }
+
+    /// Returns the latest requests (at most 20,000), the oldest first.
+    pub fn requests(&self) -> Vec<RequestRecord> {
+        self.cloud.ledger.records()
+    }
+
+    /// Sets all counters to zero and forgets the requests. Those under way are not counted when they
+    /// end.
+    pub fn reset_counts(&self) {
+        self.cloud.ledger.reset();
+    }
+}
+
+fn identity_policy(policy: PolicyJson) -> Result<Arc<Policy>, MalformedPolicy> {
+    Ok(Arc::new(Policy::parse(
+        &policy.into_value()?,
+        Kind::Identity,
+    )?))
+}
