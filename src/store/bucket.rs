@@ -132,6 +132,7 @@ impl Bucket {
             lease: self.sign_with(session),
             renewals: 0,
             replays: 0,
+            denied: false,
         })
     }
 
@@ -185,11 +186,11 @@ impl Bucket {
     }
 
     /// Whether a 403 is meant, rather than a sign of a session that has worn out.
-    async fn is_real(&self, lease: &Lease, scope: &Scope, failure: &Failure) -> bool {
+    async fn is_real(&self, lease: &Lease, scope: &Scope) -> bool {
         let generation = lease.generation();
         let age = self.sessions.age(&lease.session);
         let verdict = self.evidence.lock().denied(generation, age, scope);
-        let real = match verdict {
+        match verdict {
             Verdict::Real => true,
             Verdict::Renew => false,
             Verdict::Ask(witness) => {
@@ -213,16 +214,18 @@ impl Bucket {
                     Err(Kind::Token | Kind::Denied | Kind::Bare)
                 )
             }
-        };
-        if real {
-            tracing::warn!(
-                "denied, while the session works elsewhere: {}. If this prefix demands a fresher \
-                 code, `s3mfa-mount renew` gives it one",
-                failure.text
-            );
-            self.evidence.lock().settle(generation, age, scope);
         }
-        real
+    }
+
+    /// Remembers a denial that is real.
+    fn settle(&self, lease: &Lease, scope: &Scope, failure: &Failure) {
+        tracing::warn!(
+            "denied, while the session works elsewhere: {}. If this prefix demands a fresher \
+             code, `s3mfa-mount renew` gives it one",
+            failure.text
+        );
+        let age = self.sessions.age(&lease.session);
+        self.evidence.lock().settle(lease.generation(), age, scope);
     }
 }
 
@@ -234,6 +237,8 @@ pub(crate) struct Attempt<'a> {
     lease: Lease,
     renewals: u32,
     replays: u32,
+    /// A denial was answered with a new session already: the next one is real.
+    denied: bool,
 }
 
 impl Attempt<'_> {
@@ -261,11 +266,13 @@ impl Attempt<'_> {
                 self.renewals += 1;
                 Reason::Rejected(sessions.now())
             }
-            Kind::Denied | Kind::Bare if self.renewals < RENEWALS => {
-                if self.bucket.is_real(&self.lease, &self.scope, &failure).await {
+            Kind::Denied | Kind::Bare => {
+                let (bucket, lease) = (self.bucket, &self.lease);
+                if self.denied || bucket.is_real(lease, &self.scope).await {
+                    bucket.settle(lease, &self.scope, &failure);
                     return Err(StoreError::Denied(failure.text));
                 }
-                self.renewals += 1;
+                self.denied = true;
                 Reason::TooOld(sessions.age(&self.lease.session))
             }
             Kind::NotFound | Kind::Changed => {
@@ -310,3 +317,7 @@ impl From<Failure> for StoreError {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "bucket_tests.rs"]
+mod tests;

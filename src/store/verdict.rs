@@ -5,7 +5,7 @@
 //! experience: what worked with this very session before, and what a cheap repetition of it
 //! does now.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use crate::auth::Generation;
@@ -33,9 +33,11 @@ pub(crate) struct Scope {
     pub(crate) key: String,
 }
 
+/// An action under a prefix: these are allowed or denied together, mostly.
+type Area = (Action, String);
+
 impl Scope {
-    /// Requests of one kind under one prefix are allowed or denied together, mostly.
-    fn area(&self) -> (Action, String) {
+    fn area(&self) -> Area {
         let prefix = self.key.rfind('/').map_or("", |slash| &self.key[..=slash]);
         (self.action, prefix.to_owned())
     }
@@ -45,15 +47,18 @@ impl Scope {
 #[derive(Debug, Default)]
 pub(crate) struct Evidence {
     generation: Generation,
-    allowed: HashSet<(Action, String)>,
-    denied: HashSet<(Action, String)>,
+    /// What was allowed, with the last key that was.
+    allowed: HashMap<Area, String>,
+    /// What was denied while other things worked.
+    denied: HashSet<Area>,
+    /// The last thing that worked.
     witness: Option<Scope>,
     /// Denied by a session that had just been opened: no code will help.
     hopeless: HashSet<Scope>,
     /// Denied by the generation before when it was no longer fresh.
-    denied_before: HashSet<(Action, String)>,
+    denied_before: HashSet<Area>,
     /// Denied like that, and allowed by the next session: these wear out before the session.
-    age_limited: HashSet<(Action, String)>,
+    age_limited: HashSet<Area>,
 }
 
 /// What to make of a 403.
@@ -77,10 +82,12 @@ impl Evidence {
         let area = scope.area();
         self.hopeless.remove(scope);
         if self.denied_before.contains(&area) {
-            bounded(&mut self.age_limited).insert(area.clone());
+            make_room(self.age_limited.len(), || self.age_limited.clear());
+            self.age_limited.insert(area.clone());
         }
-        if !self.allowed.contains(&area) {
-            bounded(&mut self.allowed).insert(area);
+        if self.allowed.get(&area) != Some(&scope.key) {
+            make_room(self.allowed.len(), || self.allowed.clear());
+            self.allowed.insert(area, scope.key.clone());
         }
         if self.witness.as_ref() != Some(scope) {
             self.witness = Some(scope.clone());
@@ -88,34 +95,47 @@ impl Evidence {
     }
 
     /// S3 said 403. `age` is the session's.
+    ///
+    /// A session that is fresh has not worn out, but may be dead all the same (revoked, or of a
+    /// store whose sessions live for seconds), so a witness is asked where an old one's word
+    /// would be enough.
     pub(crate) fn denied(&self, generation: Generation, age: Duration, scope: &Scope) -> Verdict {
-        let area = scope.area();
-        if age < FRESH || self.hopeless.contains(scope) {
+        if self.hopeless.contains(scope) {
             return Verdict::Real;
         }
+        let is_fresh = age < FRESH;
+        let without_witness = if is_fresh { Verdict::Real } else { Verdict::Renew };
         if generation != self.generation {
-            // Nothing has worked with this session yet: all that is known is that it is old.
-            return Verdict::Renew;
+            return without_witness;
         }
-        if self.allowed.contains(&area) || self.age_limited.contains(&area) {
+        let area = scope.area();
+        if let Some(key) = self.allowed.get(&area) {
+            return match is_fresh {
+                true => Verdict::Ask(Scope {
+                    action: scope.action,
+                    key: key.clone(),
+                }),
+                false => Verdict::Renew,
+            };
+        }
+        if self.age_limited.contains(&area) && !is_fresh {
             return Verdict::Renew;
         }
         if self.denied.contains(&area) {
             return Verdict::Real;
         }
-        match &self.witness {
-            Some(witness) => Verdict::Ask(witness.clone()),
-            None => Verdict::Renew,
-        }
+        self.witness.clone().map_or(without_witness, Verdict::Ask)
     }
 
     /// The denial was found to be real.
     pub(crate) fn settle(&mut self, generation: Generation, age: Duration, scope: &Scope) {
         self.turn_to(generation);
         if age < FRESH {
-            bounded(&mut self.hopeless).insert(scope.clone());
+            make_room(self.hopeless.len(), || self.hopeless.clear());
+            self.hopeless.insert(scope.clone());
         } else {
-            bounded(&mut self.denied).insert(scope.area());
+            make_room(self.denied.len(), || self.denied.clear());
+            self.denied.insert(scope.area());
         }
     }
 
@@ -130,11 +150,10 @@ impl Evidence {
 }
 
 /// Starts over rather than growing for ever; forgetting costs one request, not an answer.
-fn bounded<T>(set: &mut HashSet<T>) -> &mut HashSet<T> {
-    if set.len() >= REMEMBERED {
-        set.clear();
+fn make_room(length: usize, clear: impl FnOnce()) {
+    if length >= REMEMBERED {
+        clear();
     }
-    set
 }
 
 #[cfg(test)]
@@ -161,10 +180,15 @@ mod tests {
     fn a_denial_on_a_fresh_session_is_real_and_stays_so() {
         let mut evidence = Evidence::default();
         let (first, second) = (Generation(1), Generation(2));
-        evidence.worked(first, &read("secret/open"));
-        let scope = read("secret/closed");
         let young = Duration::from_secs(5);
+        let scope = read("secret/closed");
         assert_eq!(evidence.denied(first, young, &scope), Verdict::Real);
+        evidence.worked(first, &read("secret/open"));
+        // It may be dead, though: what worked a moment ago is asked, not a person.
+        assert_eq!(
+            evidence.denied(first, young, &scope),
+            Verdict::Ask(read("secret/open"))
+        );
         evidence.settle(first, young, &scope);
         // Its neighbour works, and the key itself asks for no code ever again.
         evidence.worked(second, &read("secret/open"));

@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 
-use crate::exchange::CodeUse;
 use crate::request::Call;
 
 /// How many requests are remembered one by one.
@@ -143,7 +142,7 @@ impl Counts {
         self.abandoned
     }
 
-    /// Returns how many requests to STS carried a code.
+    /// Returns how many requests to STS arrived with a code, good or bad, answered or not.
     pub fn codes_sent(&self) -> u64 {
         self.codes_sent
     }
@@ -189,12 +188,14 @@ pub(crate) struct Outcome {
     pub(crate) status: Option<u16>,
     pub(crate) code: Option<String>,
     pub(crate) session: Option<u64>,
+    pub(crate) code_was_spent: bool,
 }
 
 impl Ledger {
     pub(crate) fn arrived(&self, call: &Call) -> Ticket {
         let mut pages = self.pages.lock();
         *pages.counts.arrived.entry(call.kind).or_default() += 1;
+        pages.counts.codes_sent += u64::from(call.has_code);
         if pages.records.len() == REMEMBERED {
             pages.records.pop_front();
             pages.first += 1;
@@ -223,6 +224,7 @@ impl Ledger {
         if ticket.resets != pages.resets {
             return;
         }
+        pages.counts.spent_codes_sent += u64::from(outcome.code_was_spent);
         match outcome.status {
             None => pages.counts.abandoned += 1,
             Some(status) => {
@@ -241,14 +243,6 @@ impl Ledger {
             record.status = outcome.status;
             record.code = outcome.code;
             record.session = outcome.session;
-        }
-    }
-
-    pub(crate) fn code_used(&self, code: CodeUse) {
-        let mut pages = self.pages.lock();
-        pages.counts.codes_sent += 1;
-        if code == CodeUse::Spent {
-            pages.counts.spent_codes_sent += 1;
         }
     }
 

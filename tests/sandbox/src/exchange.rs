@@ -21,16 +21,7 @@ struct Notes {
     refusal: Option<Refusal>,
     body: Option<Bytes>,
     session: Option<u64>,
-    code: Option<CodeUse>,
-}
-
-/// What an STS request did with a code.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum CodeUse {
-    /// It carried a code.
-    Sent,
-    /// It carried a code whose step had been accepted before.
-    Spent,
+    code_was_spent: bool,
 }
 
 impl Exchange {
@@ -65,11 +56,12 @@ impl Exchange {
         self.notes.lock().session
     }
 
-    pub(crate) fn set_code_use(&self, code: CodeUse) {
-        self.notes.lock().code = Some(code);
+    /// Notes that the request carried a code whose step had been accepted before.
+    pub(crate) fn set_code_was_spent(&self) {
+        self.notes.lock().code_was_spent = true;
     }
 
-    pub(crate) fn code_use(&self) -> Option<CodeUse> {
-        self.notes.lock().code
+    pub(crate) fn code_was_spent(&self) -> bool {
+        self.notes.lock().code_was_spent
     }
 }

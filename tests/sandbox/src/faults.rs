@@ -196,6 +196,8 @@ impl Faults {
         self.state
             .throttle
             .store(bytes_per_second, Ordering::SeqCst);
+        *self.state.line_free.lock() = None;
+        self.state.rate_changes.send_modify(|count| *count += 1);
     }
 
     /// Expires all sessions once `bytes` more bytes of objects have been served. The body in which

@@ -25,6 +25,8 @@ pub(crate) struct Call {
     /// The `x-amz-date` header as sent.
     pub(crate) date: Option<String>,
     pub(crate) is_head: bool,
+    /// Whether a request to STS carries a `TokenCode`.
+    pub(crate) has_code: bool,
     /// `x-amz-` headers that the signature does not cover, separated by commas.
     pub(crate) unsigned: Option<String>,
     /// Whether it is signed with version 2 of the signature, which AWS has given up.
@@ -79,6 +81,10 @@ impl Call {
             access_key_id,
             scope,
             date: header(&parts.headers, "x-amz-date").or_else(|| asked("X-Amz-Date")),
+            has_code: form.is_some_and(|form| {
+                form_urlencoded::parse(form)
+                    .any(|(name, value)| name == "TokenCode" && !value.is_empty())
+            }),
             is_head: parts.method == Method::HEAD,
             unsigned: unsigned(&parts.headers, asked("X-Amz-SignedHeaders")),
             is_signed_v2: header(&parts.headers, "authorization")

@@ -133,9 +133,6 @@ struct Entry<'a> {
 
 impl Drop for Entry<'_> {
     fn drop(&mut self) {
-        if let Some(code) = self.exchange.code_use() {
-            self.cloud.ledger.code_used(code);
-        }
         let (status, code) = match self.answer.take() {
             Some((status, code)) => (Some(status), code),
             None => (None, None),
@@ -148,6 +145,7 @@ impl Drop for Entry<'_> {
                 status,
                 code,
                 session,
+                code_was_spent: self.exchange.code_was_spent(),
             },
         );
     }

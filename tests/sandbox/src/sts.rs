@@ -11,7 +11,7 @@ use crate::caller::{BadCredentials, Caller};
 use crate::clock::iso8601;
 use crate::cloud::SharedCloud;
 use crate::device::Redeemed;
-use crate::exchange::{CodeUse, Exchange};
+use crate::exchange::Exchange;
 use crate::refusal::{self, Refusal, element};
 use crate::request::is_sts;
 use crate::users::User;
@@ -147,9 +147,6 @@ impl Sts {
     ) -> Result<String, Refusal> {
         let (serial, code) = (form.get("SerialNumber"), form.get("TokenCode"));
         let device = serial.and_then(|serial| self.0.users.device_of(user, serial));
-        if code.is_some() {
-            exchange.set_code_use(CodeUse::Sent);
-        }
         let shortest = if self.0.sessions.are_short_allowed() {
             1
         } else {
@@ -164,7 +161,7 @@ impl Sts {
                     Redeemed::Accepted => true,
                     Redeemed::Wrong => return Err(Refusal::access_denied(WRONG_CODE)),
                     Redeemed::Spent => {
-                        exchange.set_code_use(CodeUse::Spent);
+                        exchange.set_code_was_spent();
                         return Err(Refusal::access_denied(WRONG_CODE));
                     }
                 }

@@ -428,12 +428,14 @@ async fn errors_of_head_have_no_body() {
 
 #[test]
 fn a_sandbox_may_be_dropped_anywhere() {
+    fn shared_between_threads<T: Send + Sync + 'static>(_: &T) {}
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .unwrap();
     let port = runtime.block_on(async {
         let scene = Scene::new();
+        shared_between_threads(&scene);
         assert!(
             get(&scene.s3(&scene.long_term()), "docs", "hello.txt")
                 .await

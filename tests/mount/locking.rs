@@ -1,0 +1,121 @@
+//! Locked means locked.
+
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::process::{Command, Stdio};
+use std::thread;
+
+use crate::scene::{Scene, errno, noise, wait_until};
+
+#[test]
+fn nothing_comes_out_after_lock_and_everything_after_a_code() {
+    let scene = Scene::new();
+    let content = noise(11, 2 << 20);
+    scene.bucket.put("dir/f", content.clone());
+    let mount = scene.mount(&["--prompt-cooldown", "3600"]);
+    let path = mount.file("dir/f");
+    assert!(fs::read(&path).unwrap() == content);
+    let file = fs::File::open(&path).unwrap();
+    let mut bytes = [0; 4096];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+
+    let locked = scene.control(&["lock", mount.path().to_str().unwrap()]);
+    assert_eq!(locked.code, 0, "{locked:?}");
+    // One refusal, and the cool-down keeps the rest of the test quiet.
+    let refusing = scene.pinentry.answer_next("cancel".to_owned());
+    assert_eq!(errno(file.read_at(&mut bytes, 0)), libc::EKEYEXPIRED);
+    refusing.join().unwrap();
+    assert_eq!(errno(file.read_at(&mut bytes, 1 << 20)), libc::EKEYEXPIRED);
+    assert_eq!(errno(fs::read(&path)), libc::EKEYEXPIRED);
+    assert_eq!(errno(fs::read_dir(mount.file("dir")).map(drop)), libc::EKEYEXPIRED);
+    assert_eq!(errno(fs::read_dir(mount.path()).map(drop)), libc::EKEYEXPIRED);
+    assert!(fs::metadata(mount.path()).is_ok(), "the root answers");
+
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    let renewed = scene.control(&["renew", mount.path().to_str().unwrap()]);
+    answering.join().unwrap();
+    assert_eq!(renewed.code, 0, "{renewed:?}");
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert!(bytes[..] == content[..4096]);
+    assert!(fs::read(&path).unwrap() == content);
+    assert_eq!(fs::read_dir(mount.file("dir")).unwrap().count(), 1);
+    assert_eq!(scene.pinentry.asked(), 3);
+}
+
+/// Maps a file, touches it, waits for a line, and touches it again.
+const MAPPER: &str = "
+import mmap, sys
+with open(sys.argv[1], 'rb') as f:
+    m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)
+    print(m[0], flush=True)
+    sys.stdin.readline()
+    print(m[0], flush=True)
+";
+
+#[test]
+fn a_mapping_faults_after_lock() {
+    if !crate::scene::parts::are_here("a_mapping_faults_after_lock", &["python3"], "apt-get install python3") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.bucket.put("f", noise(12, 1 << 20));
+    let mount = scene.mount(&[]);
+    let mut child = Command::new("python3")
+        .args(["-c", MAPPER])
+        .arg(mount.file("f"))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut out = std::io::BufReader::new(child.stdout.take().unwrap());
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut out, &mut line).unwrap();
+    assert!(!line.is_empty(), "it was mapped and read");
+
+    assert_eq!(scene.control(&["lock"]).code, 0);
+    let refusing = scene.pinentry.answer_next("cancel".to_owned());
+    std::io::Write::write_all(child.stdin.as_mut().unwrap(), b"\n").unwrap();
+    refusing.join().unwrap();
+    let status = child.wait().unwrap();
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    assert_eq!(signal, Some(libc::SIGBUS), "{status:?}");
+}
+
+#[test]
+fn an_expiry_takes_the_kernels_pages_back_even_while_a_reader_waits() {
+    let scene = Scene::new();
+    let content = noise(13, 1 << 20);
+    scene.bucket.put("cached", content.clone());
+    scene.bucket.put("uncached", content.clone());
+    let mount = scene.mount(&["--prompt-timeout", "2", "--prompt-cooldown", "3600"]);
+    let cached = fs::File::open(mount.file("cached")).unwrap();
+    let uncached = fs::File::open(mount.file("uncached")).unwrap();
+    let mut bytes = vec![0; 1 << 20];
+    cached.read_exact_at(&mut bytes, 0).unwrap();
+    scene.sandbox.sessions().expire_all();
+    // This one notices the expiry, and waits with locked pages.
+    let reader = thread::spawn(move || errno(uncached.read_at(&mut [0; 4096], 0)));
+    scene.pinentry.wait_until_asked(2);
+    wait_until("the lock of cached pages", || {
+        mount.status(&scene)["session"]["state"] == "asking"
+    });
+    let read = thread::spawn(move || errno(cached.read_at(&mut [0; 4096], 0)));
+    assert_eq!(reader.join().unwrap(), libc::EKEYEXPIRED);
+    assert_eq!(read.join().unwrap(), libc::EKEYEXPIRED);
+}
+
+#[test]
+fn the_cache_is_served_when_locked_if_the_user_wants_that() {
+    let scene = Scene::new();
+    let content = noise(14, 100_000);
+    scene.bucket.put("f", content.clone());
+    let mount = scene.mount(&["--serve-cache-when-locked"]);
+    let file = fs::File::open(mount.file("f")).unwrap();
+    let mut bytes = vec![0; 100_000];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    scene.sandbox.sessions().expire_all();
+    let mut again = vec![0; 100_000];
+    file.read_exact_at(&mut again, 0).unwrap();
+    assert!(again == content);
+    assert_eq!(scene.pinentry.asked(), 1);
+}

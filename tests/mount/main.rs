@@ -1,0 +1,21 @@
+//! The program on real FUSE mounts, against the sandbox, with a scripted pinentry.
+//!
+//! One file for each behaviour. `scene` is the stage: a sandbox, a user with an MFA device, a
+//! bucket whose policy demands MFA, and a home directory.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr,
+    missing_docs
+)]
+
+mod scene;
+
+mod expiry;
+mod listing;
+mod locking;
+mod reading;
+mod refusing;
+mod waiting;

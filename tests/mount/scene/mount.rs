@@ -1,0 +1,171 @@
+//! One running mount.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use super::{PATIENCE, Scene, holds_within, wait_until};
+
+/// The daemon, in the foreground, with its log in a file.
+pub struct Mount {
+    child: Child,
+    path: PathBuf,
+    log: PathBuf,
+}
+
+/// What a command of the program printed.
+#[derive(Debug)]
+pub struct Control {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+impl Mount {
+    pub fn start(scene: &Scene, bucket: &str, path: &Path, options: &[&str]) -> Self {
+        let mut command = scene.command();
+        command.args([bucket, path.to_str().unwrap(), "--foreground"]);
+        command.args(options);
+        Self::spawn(command, path)
+    }
+
+    pub fn spawn(mut command: Command, path: &Path) -> Self {
+        let log = path.with_extension("log");
+        let file = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(&log)
+            .unwrap();
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(file)
+            .spawn()
+            .unwrap();
+        Self {
+            child,
+            path: path.to_owned(),
+            log,
+        }
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.path.join(name)
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap()
+    }
+
+    pub fn is_mounted(&self) -> bool {
+        is_mounted(&self.path)
+    }
+
+    /// Waits until it serves; fails with its log if it ends instead.
+    pub fn wait_until_mounted(&self) {
+        let mut ended = false;
+        let log = || self.log();
+        let done = holds_within(PATIENCE, || {
+            ended = !Path::new(&format!("/proc/{}", self.pid())).exists() || is_zombie(self.pid());
+            ended || log().contains("is mounted on")
+        });
+        assert!(done && !ended, "not mounted:\n{}", self.log());
+    }
+
+    pub fn signal(&self, signal: i32) {
+        kill(self.pid(), signal);
+    }
+
+    /// Waits for the daemon's end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let mut status = None;
+        let ended = holds_within(PATIENCE, || {
+            status = self.child.try_wait().unwrap();
+            status.is_some()
+        });
+        assert!(ended, "the daemon does not end:\n{}", self.log());
+        status.unwrap()
+    }
+
+    pub fn status(&self, scene: &Scene) -> serde_json::Value {
+        let status = scene.control(&["status", self.path.to_str().unwrap(), "--json"]);
+        assert_eq!(status.code, 0, "{status:?}");
+        let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+        status["mounts"][0].clone()
+    }
+}
+
+impl Drop for Mount {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        detach(&self.path);
+        if std::thread::panicking() {
+            eprintln!("--- log of {}:\n{}", self.path.display(), self.log());
+        }
+    }
+}
+
+impl Scene {
+    /// Runs a command of the program to its end, without a terminal.
+    pub fn control(&self, args: &[&str]) -> Control {
+        run(self.command().args(args))
+    }
+}
+
+/// Runs a command to its end.
+pub fn run(command: &mut Command) -> Control {
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    Control {
+        code: output.status.code().unwrap_or(-1),
+        out: String::from_utf8(output.stdout).unwrap(),
+        err: String::from_utf8(output.stderr).unwrap(),
+    }
+}
+
+pub fn is_mounted(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let place = format!(" {} ", path.display());
+    mounts.lines().any(|line| line.contains(&place) && line.contains("fuse.s3mfa-mount"))
+}
+
+pub fn detach(path: &Path) {
+    for command in [&["umount", "-l"][..], &["fusermount3", "-uz"]] {
+        if !is_mounted(path) {
+            return;
+        }
+        let _ = Command::new(command[0])
+            .args(&command[1..])
+            .arg(path)
+            .stderr(Stdio::null())
+            .status();
+    }
+    wait_until("the unmount", || !is_mounted(path));
+}
+
+pub fn kill(process: u32, signal: i32) {
+    let status = Command::new("kill")
+        .arg(format!("-{signal}"))
+        .arg(process.to_string())
+        .status();
+    assert!(status.unwrap().success());
+}
+
+pub fn is_zombie(process: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{process}/stat"))
+        .is_ok_and(|stat| stat.contains(") Z "))
+}
+
+/// How long a command takes to end; `None` if it does not within `most`.
+pub fn ends_within(child: &mut Child, most: Duration) -> Option<Duration> {
+    let start = std::time::Instant::now();
+    holds_within(most, || child.try_wait().unwrap().is_some()).then(|| start.elapsed())
+}
