@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -10,11 +11,15 @@ use secrecy::SecretString;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 
 use super::{Reply, Request, Versioned, read};
 use crate::auth::prompt::{Ask, PromptError, Question};
 use crate::auth::{AuthError, Session};
 use crate::mount::Mounted;
+
+/// How long clients get to hear that the mount has ended.
+const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// The longest request in bytes.
 const LONGEST: u64 = 64 << 10;
@@ -37,21 +42,28 @@ impl Socket {
         Ok(Self { listener, path })
     }
 
-    /// Answers until the task is dropped.
+    /// Answers until the mount has ended, and then finishes what it was answering.
     pub(crate) async fn serve(self, mounted: Arc<Mounted>) {
+        let mut connections = JoinSet::new();
         loop {
-            match self.listener.accept().await {
-                Ok((stream, _)) => {
-                    let mounted = Arc::clone(&mounted);
-                    tokio::spawn(async move { answer(stream, mounted).await });
-                }
-                Err(error) => {
-                    // Out of descriptors, most likely: not a reason to spin.
-                    tracing::warn!("the control socket: {error}");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                }
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let mounted = Arc::clone(&mounted);
+                        connections.spawn(async move { answer(stream, mounted).await });
+                    }
+                    Err(error) => {
+                        // Out of descriptors, most likely: not a reason to spin.
+                        tracing::warn!("the control socket: {error}");
+                        tokio::time::sleep(Duration::from_secs(1)).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+                () = mounted.end() => break,
             }
         }
+        drop(self);
+        let _ = tokio::time::timeout(LAST_WORDS, connections.join_all()).await;
     }
 }
 
@@ -141,6 +153,7 @@ async fn watch(mut connection: Connection, mounted: &Mounted) {
     while connection.reply(status(mounted)).await {
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
+            () = mounted.end() => return,
             // A client that watches says nothing: this is its end.
             _ = connection.next() => return,
         }

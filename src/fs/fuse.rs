@@ -317,9 +317,12 @@ impl Filesystem for Fuse {
         reply.ok();
     }
 
-    fn opendir(&self, request: &Request, inode: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn opendir(&self, request: &Request, inode: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let (fs, asker) = self.with(request);
-        let work = async move { fs.open_directory(&asker, inode.0).await };
+        // opendir(3) says O_DIRECTORY. Plain open(2) is df, which wants to know nothing of what
+        // is in there and must not wait for a person.
+        let for_reading = flags.0 & libc::O_DIRECTORY != 0;
+        let work = async move { fs.open_directory(&asker, inode.0, for_reading).await };
         self.spawn(request, work, move |result| match result {
             Ok(handle) => reply.opened(FileHandle(handle), FopenFlags::empty()),
             Err(errno) => reply.error(errno),

@@ -121,12 +121,13 @@ impl Known {
 }
 
 impl FileSystem {
-    /// Opens a directory and fetches its first page, so that errors are told here: GLib shows
-    /// an error of a later readdir as an empty folder.
+    /// Opens a directory. For a reader, the first page is fetched, so that errors are told here:
+    /// GLib shows an error of a later readdir as an empty folder.
     pub(crate) async fn open_directory(
         &self,
         asker: &Asker,
         number: u64,
+        for_reading: bool,
     ) -> Result<u64, FsError> {
         let inode = self.inode(number)?;
         if !inode.kind.is_directory() {
@@ -147,7 +148,9 @@ impl FileSystem {
                 page: None,
             }),
         });
-        self.names_from(asker, &stream, 0).await?;
+        if for_reading {
+            self.names_from(asker, &stream, 0).await?;
+        }
         Ok(self.streams.lock().open(stream))
     }
 

@@ -87,7 +87,10 @@ pub(crate) struct Mounted {
     fs: Arc<FileSystem>,
     reads: Arc<Reads>,
     kernel: KernelCache,
+    /// The kernel has let go.
     ended: watch::Receiver<bool>,
+    /// The mount is being taken down, whether the kernel has let go or not.
+    is_over: watch::Sender<bool>,
 }
 
 /// Mounts and serves until somebody ends it.
@@ -98,6 +101,7 @@ pub(crate) async fn run(
 ) -> Result<(), MountError> {
     let mut config = Config::new(args, env).await?;
     let mountpoint = place::prepare(&config.mountpoint)?;
+    place::check_fuse()?;
     config.mountpoint.clone_from(&mountpoint);
     let attached = Arc::new(AtomicBool::new(true));
     let (sessions, bucket) = layers(&config, &attached)?;
@@ -132,11 +136,11 @@ pub(crate) async fn run(
 
     let outcome = mounted.until_the_end(&mut end).await;
     let _ = sd_notify::notify(&[NotifyState::Stopping]);
-    for task in [control, reporting, guarding] {
-        task.abort();
-        // The socket's file goes with its task.
-        let _ = task.await;
-    }
+    reporting.abort();
+    guarding.abort();
+    mounted.is_over.send_replace(true);
+    // It says its last words, and its file goes.
+    let _ = control.await;
     outcome
 }
 
@@ -322,6 +326,7 @@ fn serve(
         reads,
         kernel,
         ended,
+        is_over: watch::Sender::new(false),
     })
 }
 
@@ -335,7 +340,9 @@ fn options(config: &Config) -> fuser::Config {
     let mut options = fuser::Config::default();
     options.mount_options = vec![
         MountOption::FSName(source),
-        MountOption::Subtype(place::SUBTYPE.to_owned()),
+        // As an option of the kernel: fuser's own `Subtype` is for fusermount3 only, and a mount
+        // by root would show as plain `fuse`.
+        MountOption::CUSTOM(format!("subtype={}", place::SUBTYPE)),
         MountOption::DefaultPermissions,
         MountOption::RO,
         MountOption::NoAtime,
@@ -429,6 +436,12 @@ impl Mounted {
         let mut ended = self.ended.clone();
         let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
         Ok(())
+    }
+
+    /// Returns once the mount is over.
+    pub(crate) async fn end(&self) {
+        let mut over = self.is_over.subscribe();
+        let _ = over.wait_for(|over| *over).await;
     }
 
     /// Waits until the kernel is done, or a signal wants the end.

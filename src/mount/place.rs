@@ -1,6 +1,8 @@
 //! Where a mount goes: finding out what is there, and taking it away.
 
+use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -52,9 +54,8 @@ pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
 }
 
 fn is_stale(mountpoint: &Path) -> bool {
-    let found = std::fs::metadata(mountpoint);
-    let not_connected = |e: &std::io::Error| e.raw_os_error() == Some(libc::ENOTCONN);
-    found.as_ref().is_err_and(not_connected)
+    // Not stat(2), which the kernel answers from memory for a second after the daemon's death.
+    nix::sys::statfs::statfs(mountpoint) == Err(Errno::ENOTCONN)
 }
 
 /// Whether a mount of this program is on top of this path, dead or alive.
@@ -127,37 +128,58 @@ fn fusermount() -> std::ffi::OsString {
     std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into())
 }
 
+/// Makes sure that FUSE can be had, before a person is asked for anything.
+pub(crate) fn check_fuse() -> Result<(), MountError> {
+    const DEVICE: &str = "/dev/fuse";
+    // The kernel's Documentation/admin-guide/devices.txt: a character device, 10:229.
+    let expected = nix::sys::stat::makedev(10, 229);
+    let device = OpenOptions::new().read(true).write(true).open(DEVICE);
+    let is_fuse = |file: &File| file.metadata().is_ok_and(|m| m.rdev() == expected);
+    match device {
+        Ok(device) if is_fuse(&device) => {}
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(MountError::Fuse(format!(
+                "you may not open {DEVICE}: as root, chmod 666 {DEVICE}"
+            )));
+        }
+        _ => {
+            return Err(MountError::Fuse(format!(
+                "there is no {DEVICE}: load the kernel's module (modprobe fuse); in a container, \
+                 pass the device in (--device {DEVICE} --cap-add SYS_ADMIN)"
+            )));
+        }
+    }
+    let helper = || {
+        let called = Command::new(fusermount())
+            .arg("-V")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
+        called.is_ok()
+    };
+    if !nix::unistd::geteuid().is_root() && !helper() {
+        return Err(MountError::Fuse(NO_FUSERMOUNT.to_owned()));
+    }
+    Ok(())
+}
+
 /// Says why mounting failed, and what to do.
 pub(crate) fn explain(mountpoint: &Path, error: &std::io::Error) -> MountError {
-    let device = std::fs::OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open("/dev/fuse");
-    let root = nix::unistd::geteuid().is_root();
     let text = crate::words::tame(error.to_string().trim());
-    let why = match device {
-        Err(e) if e.kind() == ErrorKind::NotFound => {
-            "there is no /dev/fuse: load the kernel's module (modprobe fuse); in a container, \
-             pass the device in (--device /dev/fuse --cap-add SYS_ADMIN)"
-                .to_owned()
-        }
-        Err(e) if e.kind() == ErrorKind::PermissionDenied => {
-            "you may not open /dev/fuse: as root, chmod 666 /dev/fuse".to_owned()
-        }
-        _ if error.kind() == ErrorKind::NotFound && !root => NO_FUSERMOUNT.to_owned(),
-        _ if text.contains("user_allow_other") => {
-            "--allow-other and --allow-root need the line user_allow_other in /etc/fuse.conf"
-                .to_owned()
-        }
-        _ if text.contains("no write access") => format!(
+    let why = if text.contains("user_allow_other") {
+        "--allow-other and --allow-root need the line user_allow_other in /etc/fuse.conf".to_owned()
+    } else if text.contains("no write access") {
+        format!(
             "you may mount only on a directory that you own: chown it, or use one in {}",
             std::env::var("HOME").unwrap_or_else(|_| "your home".to_owned())
-        ),
-        _ if root && text.contains("EPERM") => {
-            "mounting is not permitted here: in a container, start it with --cap-add SYS_ADMIN"
-                .to_owned()
-        }
-        _ => text,
+        )
+    } else if text.contains("EPERM") || text.contains("not permitted") {
+        "mounting is not permitted here. In a container, start it with --cap-add SYS_ADMIN; in a \
+         systemd unit, take NoNewPrivileges= and what implies it out"
+            .to_owned()
+    } else {
+        text
     };
     MountError::Fuse(format!("cannot mount on {}: {why}", mountpoint.display()))
 }

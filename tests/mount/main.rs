@@ -14,8 +14,11 @@
 mod scene;
 
 mod expiry;
+mod lifetime;
 mod listing;
 mod locking;
+mod prompting;
 mod reading;
 mod refusing;
+mod secrets;
 mod waiting;

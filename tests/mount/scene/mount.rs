@@ -11,6 +11,7 @@ pub struct Mount {
     child: Child,
     path: PathBuf,
     log: PathBuf,
+    keep: bool,
 }
 
 /// What a command of the program printed.
@@ -31,6 +32,8 @@ impl Mount {
 
     pub fn spawn(mut command: Command, path: &Path) -> Self {
         let log = path.with_extension("log");
+        // An earlier daemon's words on the same place say nothing about this one.
+        let _ = std::fs::remove_file(&log);
         let file = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -46,6 +49,7 @@ impl Mount {
             child,
             path: path.to_owned(),
             log,
+            keep: false,
         }
     }
 
@@ -95,6 +99,11 @@ impl Mount {
         status.unwrap()
     }
 
+    /// Forgets a mount whose daemon is dead, without cleaning up after it.
+    pub fn abandon(mut self) {
+        self.keep = true;
+    }
+
     pub fn status(&self, scene: &Scene) -> serde_json::Value {
         let status = scene.control(&["status", self.path.to_str().unwrap(), "--json"]);
         assert_eq!(status.code, 0, "{status:?}");
@@ -107,7 +116,9 @@ impl Drop for Mount {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
-        detach(&self.path);
+        if !self.keep {
+            detach(&self.path);
+        }
         if std::thread::panicking() {
             eprintln!("--- log of {}:\n{}", self.path.display(), self.log());
         }
@@ -168,4 +179,21 @@ pub fn is_zombie(process: u32) -> bool {
 pub fn ends_within(child: &mut Child, most: Duration) -> Option<Duration> {
     let start = std::time::Instant::now();
     holds_within(most, || child.try_wait().unwrap().is_some()).then(|| start.elapsed())
+}
+
+/// Runs a command where `/dev/fuse` is not there.
+pub fn without_fuse(command: &mut Command) -> &mut Command {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: between fork and exec only system calls are made.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(|| {
+            use nix::mount::{MsFlags, mount};
+            nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)?;
+            let none = None::<&str>;
+            mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+            mount(Some("/dev/null"), "/dev/fuse", none, MsFlags::MS_BIND, none)?;
+            Ok(())
+        })
+    }
 }

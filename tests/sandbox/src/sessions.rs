@@ -119,6 +119,16 @@ impl Sessions {
         self.state.inner.lock().issued
     }
 
+    /// Returns the secret access keys and the tokens of every session that is not revoked, for tests
+    /// that look for them where they must not be.
+    pub fn secrets(&self) -> Vec<String> {
+        let inner = self.state.inner.lock();
+        let sessions = inner.by_access_key.values();
+        sessions
+            .flat_map(|session| [session.secret_access_key.clone(), session.token.clone()])
+            .collect()
+    }
+
     pub(crate) fn are_short_allowed(&self) -> bool {
         self.state.inner.lock().short_allowed
     }

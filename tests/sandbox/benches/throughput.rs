@@ -1,6 +1,8 @@
-//! How fast bytes are served. Run with `--release --ignored`.
+//! How fast the sandbox serves bytes on one connection: `cargo bench -p s3mfa-sandbox`.
+//!
+//! A benchmark of a mount can be no faster than this.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -8,9 +10,7 @@ use std::time::Instant;
 
 use s3mfa_sandbox::Sandbox;
 
-#[test]
-#[ignore = "a measurement, for release builds"]
-fn a_gigabyte_a_second() {
+fn main() {
     const SIZE: usize = 256 << 20;
     const ROUNDS: usize = 8;
     let sandbox = Sandbox::start().unwrap();
@@ -38,5 +38,5 @@ fn a_gigabyte_a_second() {
         }
     }
     let rate = received as f64 / begin.elapsed().as_secs_f64() / 1e9;
-    assert!(rate >= 1.0, "{rate:.2} GB/s");
+    println!("{rate:.2} GB/s");
 }

@@ -1,0 +1,262 @@
+//! From start to unmount, and whatever goes wrong between.
+
+use std::fs;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use s3mfa_sandbox::Kind;
+
+use crate::scene::{Mount, Scene, errno, kill, wait_until};
+
+/// A mount that returned to the shell.
+struct Background(std::path::PathBuf);
+
+impl Drop for Background {
+    fn drop(&mut self) {
+        crate::scene::detach(&self.0);
+    }
+}
+
+#[test]
+fn the_command_returns_when_the_mount_serves_and_unmount_ends_it() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let path = scene.mountpoint("mnt");
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    let started = scene.control(&["docs", path.to_str().unwrap()]);
+    let _background = Background(path.clone());
+    answering.join().unwrap();
+    assert_eq!(started.code, 0, "{started:?}");
+    assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "content");
+
+    let status = scene.control(&["status"]);
+    assert!(status.out.contains("docs on") && status.out.contains("live until"), "{status:?}");
+    let ended = scene.control(&["unmount", path.to_str().unwrap()]);
+    assert_eq!(ended.code, 0, "{ended:?}");
+    assert!(!crate::scene::is_mounted(&path));
+    wait_until("the daemon's end", || scene.control(&["status"]).out == "nothing is mounted\n");
+    let again = scene.control(&["unmount", path.to_str().unwrap()]);
+    assert_eq!(again.code, 1, "{again:?}");
+    assert!(again.err.contains("nothing mounted"), "{again:?}");
+}
+
+#[test]
+fn the_daemon_leaves_the_terminals_session_and_its_pipes() {
+    let scene = Scene::new();
+    let path = scene.mountpoint("mnt");
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    // `control` reads both pipes to their ends: it would hang if the daemon kept one.
+    assert_eq!(scene.control(&["docs", path.to_str().unwrap()]).code, 0);
+    let _background = Background(path.clone());
+    answering.join().unwrap();
+    let status: serde_json::Value =
+        serde_json::from_str(&scene.control(&["status", "--json"]).out).unwrap();
+    let pid = status["mounts"][0]["pid"].as_u64().unwrap();
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let session = stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap();
+    assert_eq!(session, pid.to_string());
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+}
+
+#[test]
+fn each_kind_of_failure_has_its_exit_code_and_a_sentence() {
+    let scene = Scene::new();
+    let path = scene.mountpoint("mnt");
+    let place = path.to_str().unwrap();
+    let try_with = |args: &[&str], code: i32, words: &str| {
+        let outcome = scene.control(args);
+        assert_eq!(outcome.code, code, "{args:?}: {outcome:?}");
+        assert!(outcome.err.contains(words), "{args:?}: {outcome:?}");
+    };
+    try_with(&["docs"], 2, "MOUNTPOINT");
+    try_with(&["docs", place, "--frobnicate"], 2, "--frobnicate");
+    try_with(&["docs", "/nowhere/at/all"], 2, "mkdir -p");
+    try_with(&["docs", place, "--profile", "absent"], 2, "there are: default");
+    try_with(&["docs", place, "--mfa-serial", "short"], 2, "MFA device");
+    try_with(&["docs", place, "--prompt", "none"], 3, "switched off");
+    try_with(&["check", place], 2, "s3://check");
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    try_with(&["absent", place], 4, "no bucket");
+    answering.join().unwrap();
+    let dead = ["--sts-endpoint-url", "http://127.0.0.1:9"];
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    try_with(&["docs", place, dead[0], dead[1]], 4, "STS at http://127.0.0.1:9");
+    answering.join().unwrap();
+    let refusing = scene.pinentry.answer_next("cancel".to_owned());
+    try_with(&["docs", place], 3, "cancelled");
+    refusing.join().unwrap();
+    // A device that is not there is noticed before anybody is asked.
+    let asked = scene.pinentry.asked();
+    let mut command = scene.command();
+    command.args(["docs", place, "--foreground"]);
+    let outcome = crate::scene::run(crate::scene::without_fuse(&mut command));
+    assert_eq!(outcome.code, 5, "{outcome:?}");
+    assert!(outcome.err.contains("/dev/fuse"), "{outcome:?}");
+    assert_eq!(scene.pinentry.asked(), asked);
+}
+
+#[test]
+fn a_lazy_mount_asks_at_the_first_access() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.start(&["--lazy"]);
+    mount.wait_until_mounted();
+    assert!(fs::metadata(mount.path()).unwrap().is_dir());
+    assert_eq!(scene.sandbox.counts().total(), 0);
+    assert_eq!(scene.pinentry.asked(), 0);
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+    answering.join().unwrap();
+}
+
+#[test]
+fn a_signal_unmounts_cleanly() {
+    for signal in [libc::SIGTERM, libc::SIGINT] {
+        let scene = Scene::new();
+        scene.bucket.put("f", "content");
+        let mut mount = scene.mount(&[]);
+        let open = fs::File::open(mount.file("f")).unwrap();
+        mount.signal(signal);
+        assert_eq!(mount.wait().code(), Some(0));
+        assert!(!mount.is_mounted(), "also with a file open");
+        drop(open);
+        assert!(fs::read_dir(scene.home().join("run/s3mfa-mount")).unwrap().next().is_none());
+    }
+}
+
+#[test]
+fn a_signal_ends_a_mount_that_waits_for_a_person() {
+    let scene = Scene::new();
+    let mut mount = scene.start(&[]);
+    scene.pinentry.wait_until_asked(1);
+    mount.signal(libc::SIGINT);
+    assert_eq!(mount.wait().code(), Some(1));
+    wait_until("the end of the dialog", || !scene.pinentry.is_open());
+
+    let mut mount = scene.start(&["--lazy"]);
+    mount.wait_until_mounted();
+    let file = mount.file("f");
+    let reader = std::thread::spawn(move || errno(fs::read(file)));
+    scene.pinentry.wait_until_asked(2);
+    let start = Instant::now();
+    mount.signal(libc::SIGTERM);
+    assert_eq!(mount.wait().code(), Some(0));
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert_eq!(reader.join().unwrap(), libc::EKEYEXPIRED);
+}
+
+#[test]
+fn an_unmount_from_outside_ends_the_daemon_and_nothing_else() {
+    let scene = Scene::new();
+    let mut mount = scene.mount(&[]);
+    crate::scene::detach(mount.path());
+    // Somebody else's mount on the same place, at once.
+    let other = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(mount.path()).status();
+    let is_root = other.is_ok_and(|status| status.success());
+    assert_eq!(mount.wait().code(), Some(0));
+    if is_root {
+        let unmounted = Command::new("umount").arg(mount.path()).status();
+        assert!(unmounted.unwrap().success(), "the other mount is still there");
+    }
+}
+
+#[test]
+fn a_mount_over_a_dead_mount_works() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mut mount = scene.mount(&[]);
+    let open = fs::File::open(mount.file("f")).unwrap();
+    mount.signal(libc::SIGKILL);
+    mount.wait();
+    assert!(mount.is_mounted(), "the kernel keeps it");
+    assert_eq!(errno(fs::metadata(mount.path())), libc::ENOTCONN);
+
+    let again = scene.mount(&[]);
+    assert_eq!(fs::read_to_string(again.file("f")).unwrap(), "content");
+    let status: serde_json::Value =
+        serde_json::from_str(&scene.control(&["status", "--json"]).out).unwrap();
+    assert_eq!(status["mounts"].as_array().unwrap().len(), 1);
+    drop(open);
+}
+
+#[test]
+fn a_dead_mount_can_be_unmounted() {
+    let scene = Scene::new();
+    let mut mount = scene.mount(&[]);
+    mount.signal(libc::SIGKILL);
+    mount.wait();
+    let outcome = scene.control(&["unmount", mount.path().to_str().unwrap()]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(!mount.is_mounted());
+}
+
+#[test]
+fn a_mount_over_a_living_one_is_refused_and_harms_nothing() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&[]);
+    let second = scene.control(&["docs", mount.path().to_str().unwrap()]);
+    assert_eq!(second.code, 5, "{second:?}");
+    assert!(second.err.contains("already"), "{second:?}");
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+    assert_eq!(scene.pinentry.asked(), 1);
+}
+
+#[test]
+fn a_dialog_does_not_outlive_a_daemon_that_was_killed() {
+    let scene = Scene::new();
+    let mut mount = scene.start(&[]);
+    scene.pinentry.wait_until_asked(1);
+    assert!(scene.pinentry.is_open());
+    mount.signal(libc::SIGKILL);
+    mount.wait();
+    wait_until("the end of the dialog", || !scene.pinentry.is_open());
+}
+
+#[test]
+fn only_its_user_may_use_the_control_socket() {
+    let scene = Scene::new();
+    let mount = scene.mount(&[]);
+    let socket = scene.home().join(format!("run/s3mfa-mount/{}.sock", mount.pid()));
+    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    // The file's mode cannot be had by a stranger, so it is opened up first.
+    for path in [scene.home(), &scene.home().join("run"), socket.parent().unwrap(), &socket] {
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        fs::set_permissions(path, mode).unwrap();
+    }
+    let script = r#"
+        use Socket;
+        $SIG{PIPE} = 'IGNORE';
+        socket(S, AF_UNIX, SOCK_STREAM, 0) or die;
+        connect(S, sockaddr_un($ARGV[0])) or die;
+        syswrite(S, "{\"v\":1,\"command\":\"status\"}\n");
+        print 0 + sysread(S, $reply, 100);
+    "#;
+    let stranger = Command::new("perl")
+        .args(["-e", script])
+        .arg(&socket)
+        .uid(65534)
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&stranger.stdout), "0", "hung up without a word");
+    assert_eq!(scene.sandbox.counts().of(Kind::GetSessionToken), 1);
+}
+
+#[test]
+fn a_mount_can_be_killed_and_started_again_and_again() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    for _ in 0..3 {
+        let mut mount = scene.mount(&[]);
+        assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+        kill(mount.pid(), libc::SIGKILL);
+        mount.wait();
+        // Left as it is for the next start to clean.
+        Mount::abandon(mount);
+    }
+}

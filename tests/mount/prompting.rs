@@ -1,0 +1,280 @@
+//! Prompts that go wrong, and real ones.
+
+use std::fs;
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::scene::{PATIENCE, Scene, errno, holds_within, parts, wait_until};
+
+#[test]
+fn a_pinentry_that_dies_is_said_and_the_daemon_lives() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&["--metadata-ttl", "0"]);
+    scene.sandbox.sessions().expire_all();
+    let dying = scene.pinentry.answer_next("die".to_owned());
+    assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
+    dying.join().unwrap();
+    assert!(mount.log().contains("died before it had an answer"), "{}", mount.log());
+    lives(&scene, &mount);
+}
+
+#[test]
+fn a_pinentry_that_hangs_is_left_at_the_deadline_and_ended_by_renew() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&["--metadata-ttl", "0", "--prompt-timeout", "1"]);
+    scene.sandbox.sessions().expire_all();
+    let hanging = scene.pinentry.answer_next("hang".to_owned());
+    let start = Instant::now();
+    assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
+    assert!(start.elapsed() < Duration::from_secs(4));
+    hanging.join().unwrap();
+    let hung = scene.pinentry.process().unwrap();
+    // A person at a terminal takes over.
+    let typed = thread::spawn({
+        let device = scene.device.clone();
+        move || device.unspent_code()
+    });
+    let renewed = renew_on_a_terminal(&scene, &typed.join().unwrap());
+    if let Some(renewed) = renewed {
+        assert!(renewed.contains("has a session until"), "{renewed}");
+        wait_until("the end of the hung dialog", || {
+            !std::path::Path::new(&format!("/proc/{hung}")).exists()
+                || crate::scene::is_zombie(hung)
+        });
+        assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+    }
+}
+
+#[test]
+fn a_pinentry_that_is_missing_is_said_with_what_to_install() {
+    let scene = Scene::new();
+    let mut mount = scene.start(&["--pinentry-program", "/nowhere/pinentry"]);
+    assert_eq!(mount.wait().code(), Some(3));
+    assert!(mount.log().contains("`/nowhere/pinentry` is not installed"), "{}", mount.log());
+    assert!(mount.log().contains("apt-get install"), "{}", mount.log());
+}
+
+#[test]
+fn without_a_display_and_a_terminal_nobody_can_be_asked_and_renew_is_named() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mut command = scene.command();
+    let path = scene.mountpoint("mnt");
+    command.env_remove("PINENTRY_PROGRAM");
+    command.args(["docs", path.to_str().unwrap(), "--foreground", "--lazy"]);
+    let mount = crate::scene::Mount::spawn(command, &path);
+    mount.wait_until_mounted();
+    let start = Instant::now();
+    // A program that has no terminal either.
+    let status = Command::new("setsid").arg("cat").arg(mount.file("f")).output().unwrap();
+    assert!(!status.status.success());
+    assert!(start.elapsed() < Duration::from_secs(5));
+    let told = String::from_utf8_lossy(&status.stderr).into_owned();
+    assert!(told.contains("Key has expired"), "{told}");
+    assert!(mount.log().contains("no display") && mount.log().contains("renew"), "{}", mount.log());
+    assert_eq!(mount.status(&scene)["session"]["state"], "locked");
+}
+
+#[test]
+fn a_real_pinentry_without_display_and_terminal_is_a_clear_message() {
+    if !parts::are_here(
+        "a_real_pinentry_without_display_and_terminal_is_a_clear_message",
+        &["pinentry-curses"],
+        "apt-get install pinentry-curses",
+    ) {
+        return;
+    }
+    let scene = Scene::new();
+    let mut command = Command::new("setsid");
+    command.arg("--wait").arg(env!("CARGO_BIN_EXE_s3mfa-mount"));
+    command.env_clear().envs(scene.environment());
+    let path = scene.mountpoint("mnt");
+    command.args(["docs", path.to_str().unwrap(), "--foreground"]);
+    command.args(["--pinentry-program", "pinentry-curses", "--prompt", "pinentry"]);
+    let outcome = crate::scene::run(&mut command);
+    assert_eq!(outcome.code, 3, "{outcome:?}");
+    assert!(outcome.err.contains("neither a display nor a terminal"), "{outcome:?}");
+}
+
+#[test]
+fn a_command_can_give_the_code() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let code = scene.home().join("code");
+    fs::write(&code, scene.device.unspent_code()).unwrap();
+    let process = format!("cat {}", code.display());
+    let mount = scene.start(&["--mfa-process", &process, "--metadata-ttl", "0"]);
+    mount.wait_until_mounted();
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+    scene.sandbox.sessions().expire_all();
+    fs::write(&code, scene.device.unspent_code()).unwrap();
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+    assert_eq!(scene.pinentry.asked(), 0);
+
+    scene.sandbox.sessions().expire_all();
+    fs::remove_file(&code).unwrap();
+    assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
+    assert!(mount.log().contains("--mfa-process failed"), "{}", mount.log());
+}
+
+#[test]
+fn the_dialog_tells_what_for_and_why() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&["--metadata-ttl", "0"]);
+    let first = scene.pinentry.last("SETDESC").unwrap();
+    for word in ["docs", "default", scene.device.serial(), "demands MFA"] {
+        assert!(first.contains(word), "{word}: {first}");
+    }
+    scene.sandbox.sessions().expire_all();
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    let read = Command::new("cat").arg(mount.file("f")).output().unwrap();
+    assert_eq!(read.stdout, b"content");
+    answering.join().unwrap();
+    let second = scene.pinentry.last("SETDESC").unwrap();
+    assert!(second.contains("ended at") && second.contains("cat ("), "{second}");
+    assert_eq!(scene.pinentry.last("SETPROMPT").unwrap(), "SETPROMPT MFA code:");
+}
+
+/// A terminal that a test types on: tmux.
+struct Terminal(String);
+
+impl Terminal {
+    fn open(scene: &Scene, command: &str) -> Self {
+        let socket = scene.home().join("tmux");
+        let terminal = Self(socket.display().to_string());
+        let mut tmux = terminal.tmux();
+        tmux.env_clear().envs(scene.environment()).env("TERM", "xterm");
+        tmux.args(["-f", "/dev/null", "new-session", "-d", "-x", "90", "-y", "24", command]);
+        assert!(tmux.status().unwrap().success());
+        terminal
+    }
+
+    fn tmux(&self) -> Command {
+        let mut tmux = Command::new("tmux");
+        tmux.args(["-S", &self.0]);
+        tmux
+    }
+
+    fn text(&self) -> String {
+        let output = self.tmux().args(["capture-pane", "-p"]).output().unwrap();
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    }
+
+    fn wait_for(&self, words: &str) {
+        let mut text = String::new();
+        let shown = holds_within(PATIENCE, || {
+            text = self.text();
+            text.contains(words)
+        });
+        assert!(shown, "{words:?} is not on the screen:\n{text}");
+    }
+
+    fn type_line(&self, line: &str) {
+        let typed = self.tmux().args(["send-keys", line, "Enter"]).status();
+        assert!(typed.unwrap().success());
+    }
+}
+
+impl Drop for Terminal {
+    fn drop(&mut self) {
+        let _ = self.tmux().arg("kill-server").output();
+    }
+}
+
+fn tmux_is_here(test: &str) -> bool {
+    parts::are_here(test, &["tmux"], "apt-get install tmux")
+}
+
+/// Runs `renew` on a terminal and types a code.
+fn renew_on_a_terminal(scene: &Scene, code: &str) -> Option<String> {
+    if !tmux_is_here("renew_on_a_terminal") {
+        return None;
+    }
+    let command = format!("{} renew; exec sleep 60", env!("CARGO_BIN_EXE_s3mfa-mount"));
+    let terminal = Terminal::open(scene, &command);
+    terminal.wait_for("MFA code:");
+    terminal.type_line(code);
+    terminal.wait_for("has a session");
+    Some(terminal.text().replace('\n', ""))
+}
+
+#[test]
+fn a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one() {
+    let test = "a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one";
+    if !tmux_is_here(test)
+        || !parts::are_here(test, &["pinentry-curses"], "apt-get install pinentry-curses")
+    {
+        return;
+    }
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let path = scene.mountpoint("mnt");
+    let command = format!(
+        "{} docs {} --pinentry-program pinentry-curses; echo exit $?; exec sleep 60",
+        env!("CARGO_BIN_EXE_s3mfa-mount"),
+        path.display()
+    );
+    let terminal = Terminal::open(&scene, &command);
+    terminal.wait_for("MFA code:");
+    terminal.wait_for("Device: arn:aws:iam::123456789012:mfa/alice");
+    let right: u32 = scene.device.code().parse().unwrap();
+    terminal.type_line(&format!("{:06}", (right + 500_000) % 1_000_000));
+    terminal.wait_for("refused the code");
+    terminal.type_line(&scene.device.unspent_code());
+    terminal.wait_for("exit 0");
+    assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "content");
+    crate::scene::detach(&path);
+}
+
+#[test]
+fn without_pinentry_the_terminal_itself_asks() {
+    if !tmux_is_here("without_pinentry_the_terminal_itself_asks") {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.mountpoint("mnt");
+    let command = format!(
+        "{} docs {} --prompt tty; echo exit $?; exec sleep 60",
+        env!("CARGO_BIN_EXE_s3mfa-mount"),
+        path.display()
+    );
+    let terminal = Terminal::open(&scene, &command);
+    terminal.wait_for("MFA code:");
+    terminal.type_line("12345");
+    terminal.wait_for("has six digits");
+    terminal.type_line(&scene.device.unspent_code());
+    terminal.wait_for("exit 0");
+    crate::scene::detach(&path);
+}
+
+#[test]
+fn control_c_at_the_first_prompt_ends_the_command() {
+    if !tmux_is_here("control_c_at_the_first_prompt_ends_the_command") {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.mountpoint("mnt");
+    let command = format!(
+        "{} docs {} --prompt tty; echo exit $?; exec sleep 60",
+        env!("CARGO_BIN_EXE_s3mfa-mount"),
+        path.display()
+    );
+    let shell = format!("sh -c 'trap : INT; {command}'");
+    let terminal = Terminal::open(&scene, &shell);
+    terminal.wait_for("MFA code:");
+    terminal.tmux().args(["send-keys", "C-c"]).status().unwrap();
+    terminal.wait_for("exit ");
+    assert!(!crate::scene::is_mounted(&path));
+}
+
+fn lives(scene: &Scene, mount: &crate::scene::Mount) {
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    let renewed = scene.control(&["renew", mount.path().to_str().unwrap()]);
+    answering.join().unwrap();
+    assert_eq!(renewed.code, 0, "{renewed:?}");
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+}
