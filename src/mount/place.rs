@@ -55,7 +55,7 @@ pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
 
 fn is_stale(mountpoint: &Path) -> bool {
     // Not stat(2), which the kernel answers from memory for a second after the daemon's death.
-    nix::sys::statfs::statfs(mountpoint) == Err(Errno::ENOTCONN)
+    nix::sys::statfs::statfs(mountpoint).err() == Some(Errno::ENOTCONN)
 }
 
 /// Whether a mount of this program is on top of this path, dead or alive.

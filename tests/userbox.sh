@@ -1,0 +1,118 @@
+#!/bin/bash
+# A box in which a real systemd runs, with a user manager for an ordinary user: what a unit does
+# can be seen nowhere else. The box is this machine's own root file system; whatever is written to
+# it is thrown away.
+#
+#   userbox.sh boot HOME             boots, prints "ready LEADER", ends when its standard input does
+#   userbox.sh run LEADER COMMAND... runs a command in the box as the user `tester`
+#
+# HOME is a directory of this machine. It becomes the user's home, at the same path inside and
+# outside, so that a test can put files there and talk through pipes. It is given to the user.
+#
+# The loopback network is this machine's: servers of a test on 127.0.0.1 can be reached.
+#
+# Needs root, and Debian's packages systemd-container, fuse3 and dbus-user-session.
+set -eu
+
+USER_ID=4242
+RUNTIME=/run/user/$USER_ID
+
+# Runs a command in the box as root.
+enter() {
+    local leader=$1
+    shift
+    nsenter --target "$leader" --all --wdns=/ "$@"
+}
+
+if [ "$1" = run ]; then
+    leader=$2
+    shift 2
+    # The environment is the one that `systemctl --user` needs, and nothing of this machine's.
+    enter "$leader" runuser -u tester -- \
+        env -i PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 XDG_RUNTIME_DIR=$RUNTIME "$@"
+    exit
+fi
+
+# In a mount namespace of its own, so that the mounts go with this process, however it ends.
+if [ "$1" = boot ]; then
+    exec unshare --mount --propagation private -- "$BASH" "$0" boot-here "$2"
+fi
+[ "$1" = boot-here ]
+home=$2
+nspawn=
+
+end() {
+    trap - EXIT
+    # Not in an orderly way: nothing in the box is kept. What runs in it dies with its leader.
+    if [ -n "$nspawn" ]; then
+        kill -KILL "$nspawn" 2>/dev/null || true
+        wait "$nspawn" 2>/dev/null || true
+    fi
+    umount --lazy "$box/root" "$box" 2>/dev/null || true
+    rmdir "$box"
+}
+
+box=$(mktemp --directory --tmpdir userbox.XXXXXX)
+trap end EXIT
+# The end is told through standard input; Ctrl-C, which everybody in the group hears, must not cut
+# the clean-up short.
+trap '' INT HUP
+# An overlay's upper directory cannot be on an overlay, which the root of a container is.
+mount -t tmpfs -o mode=0755 userbox "$box"
+mkdir "$box"/{upper,work,root}
+mount -t overlay -o "lowerdir=/,upperdir=$box/upper,workdir=$box/work" userbox "$box/root"
+etc=$box/root/etc
+
+# fusermount3 opens the device with the user's rights. A node of our own, because the mode of the
+# machine's is nobody else's business.
+mknod --mode=0666 "$box/fuse" c 10 229
+
+chroot "$box/root" useradd --no-create-home --home-dir "$home" --uid $USER_ID --shell /bin/bash tester
+chown --recursive $USER_ID:$USER_ID "$home"
+# The user manager starts without a login.
+mkdir -p "$box/root/var/lib/systemd/linger"
+touch "$box/root/var/lib/systemd/linger/tester"
+
+# The network is shared, so no service of this machine may start a second time: ports would clash.
+# Logins are all that is wanted.
+rm -f "$etc/systemd/system/default.target"
+cat >"$etc/systemd/system/default.target" <<'UNIT'
+[Unit]
+Description=Logins and nothing else
+Requires=sysinit.target
+Wants=dbus.socket systemd-logind.service
+After=sysinit.target dbus.socket systemd-logind.service
+UNIT
+for unit in systemd-resolved systemd-networkd systemd-timesyncd nftables; do
+    ln -sf /dev/null "$etc/systemd/system/$unit.service"
+done
+# This machine's disks and network shares are not for the box.
+: >"$etc/fstab"
+# Booting empties /tmp, where HOME may be.
+mkdir -p "$etc/tmpfiles.d" "$etc/systemd/journald.conf.d"
+ln -sf /dev/null "$etc/tmpfiles.d/tmp.conf"
+# This machine's old logs would be copied into memory.
+printf '[Journal]\nStorage=volatile\n' >"$etc/systemd/journald.conf.d/userbox.conf"
+
+# --keep-unit, --register=no: there need not be a systemd outside.
+setpriv --pdeathsig KILL systemd-nspawn --quiet --directory="$box/root" --boot \
+    --machine="userbox-$$" --register=no --keep-unit --link-journal=no --console=pipe \
+    --bind="$box/fuse:/dev/fuse" --bind="$home" </dev/null >"$box/boot.log" 2>&1 &
+nspawn=$!
+
+for _ in $(seq 300); do
+    # The first child of nspawn only prepares the second, which is the box's process 1.
+    for leader in $(pgrep --parent "$nspawn"); do
+        if enter "$leader" test -S $RUNTIME/systemd/private 2>/dev/null; then
+            echo "ready $leader"
+            # Until the other end is closed.
+            read -r _ || true
+            exit 0
+        fi
+    done
+    kill -0 "$nspawn" 2>/dev/null || break
+    sleep 0.1
+done
+echo "the box does not boot:" >&2
+cat "$box/boot.log" >&2
+exit 1
