@@ -48,7 +48,11 @@ pub(crate) fn launch(args: &[OsString], env: &Surroundings) -> ExitCode {
 
 fn start(args: &[OsString], env: &Surroundings) -> std::io::Result<ExitCode> {
     let mut child = Command::new(std::env::current_exe()?)
-        .arg0(args.first().cloned().unwrap_or_else(|| "s3mfa-mount".into()))
+        .arg0(
+            args.first()
+                .cloned()
+                .unwrap_or_else(|| "s3mfa-mount".into()),
+        )
         .args(args.iter().skip(1))
         .env(MARK, "1")
         .stdin(Stdio::piped())

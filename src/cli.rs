@@ -99,7 +99,12 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "URL", help_heading = "Identity")]
     pub(crate) sts_endpoint_url: Option<String>,
     /// Certificates (PEM) to trust besides the system's
-    #[arg(long, value_name = "FILE", env = "AWS_CA_BUNDLE", help_heading = "Identity")]
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "AWS_CA_BUNDLE",
+        help_heading = "Identity"
+    )]
     pub(crate) ca_bundle: Option<PathBuf>,
     /// Put the bucket into the path of URLs, as most other stores want it
     #[arg(long, help_heading = "Identity")]
@@ -109,7 +114,12 @@ pub(crate) struct MountArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Session")]
     pub(crate) credentials: Credentials,
     /// The MFA device: an ARN, or the number on a hardware device
-    #[arg(long, value_name = "SERIAL|ARN", env = "AWS_MFA_SERIAL", help_heading = "Session")]
+    #[arg(
+        long,
+        value_name = "SERIAL|ARN",
+        env = "AWS_MFA_SERIAL",
+        help_heading = "Session"
+    )]
     pub(crate) mfa_serial: Option<String>,
     /// How long a session shall last; AWS allows 900 to 129600
     #[arg(long, value_name = "SECONDS", help_heading = "Session")]
@@ -119,7 +129,12 @@ pub(crate) struct MountArgs {
     #[arg(long, value_enum, default_value_t, help_heading = "Prompt")]
     pub(crate) prompt: Wanted,
     /// The pinentry program
-    #[arg(long, value_name = "PROGRAM", env = "PINENTRY_PROGRAM", help_heading = "Prompt")]
+    #[arg(
+        long,
+        value_name = "PROGRAM",
+        env = "PINENTRY_PROGRAM",
+        help_heading = "Prompt"
+    )]
     pub(crate) pinentry_program: Option<String>,
     /// A command that prints the code
     #[arg(long, value_name = "COMMAND", help_heading = "Prompt")]
@@ -201,7 +216,10 @@ pub(crate) fn expand(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> 
     while let Some(arg) = args.next() {
         let list = match arg.to_str() {
             Some("-o") => args.next().and_then(|list| list.into_string().ok()),
-            Some(text) => text.strip_prefix("-o").filter(|_| !text.starts_with("--")).map(String::from),
+            Some(text) => text
+                .strip_prefix("-o")
+                .filter(|_| !text.starts_with("--"))
+                .map(String::from),
             None => None,
         };
         let Some(list) = list else {

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use aws_config::profile::ProfileSet;
-use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_credential_types::Credentials as Keys;
+use aws_runtime::env_config::file::EnvConfigFiles;
 use aws_types::os_shim_internal::{Env, Fs};
 
 use crate::auth::prompt::Wanted;
@@ -100,7 +100,9 @@ pub(crate) struct Surroundings {
 impl Surroundings {
     fn secret(&self, name: &str) -> Option<String> {
         let found = self.secrets.iter().find(|(key, _)| key == name);
-        found.map(|(_, value)| value.clone()).filter(|v| !v.is_empty())
+        found
+            .map(|(_, value)| value.clone())
+            .filter(|v| !v.is_empty())
     }
 }
 
@@ -117,7 +119,10 @@ impl Config {
             .clone()
             .ok_or_else(|| ConfigError("a mount needs a directory to mount on".to_owned()))?;
         let profiles = load_profiles().await?;
-        let name = args.profile.clone().or_else(|| variable("AWS_DEFAULT_PROFILE"));
+        let name = args
+            .profile
+            .clone()
+            .or_else(|| variable("AWS_DEFAULT_PROFILE"));
         let profile = Profile::choose(&profiles, name)?;
         let identity = identity(&args, env, &profile)?;
         let patience = Patience {
@@ -129,7 +134,10 @@ impl Config {
             (_, true) => Allow::Root,
             _ => Allow::Owner,
         };
-        if args.prompt == Wanted::Process && args.mfa_process.is_none() && profile.key("mfa_process").is_none() {
+        if args.prompt == Wanted::Process
+            && args.mfa_process.is_none()
+            && profile.key("mfa_process").is_none()
+        {
             return Err(ConfigError(
                 "--prompt process needs --mfa-process COMMAND, which prints the code".to_owned(),
             ));
@@ -293,19 +301,28 @@ fn identity(
 ) -> Result<Identity, ConfigError> {
     let source = profile.source()?;
     let from_environment = (!profile.explicit)
-        .then(|| env.secret("AWS_ACCESS_KEY_ID").zip(env.secret("AWS_SECRET_ACCESS_KEY")))
+        .then(|| {
+            env.secret("AWS_ACCESS_KEY_ID")
+                .zip(env.secret("AWS_SECRET_ACCESS_KEY"))
+        })
         .flatten();
     let (name, id, secret, token) = match from_environment {
         Some((id, secret)) => {
-            let token = env.secret("AWS_SESSION_TOKEN").or_else(|| env.secret("AWS_SECURITY_TOKEN"));
+            let token = env
+                .secret("AWS_SESSION_TOKEN")
+                .or_else(|| env.secret("AWS_SECURITY_TOKEN"));
             ("the environment's keys".to_owned(), id, secret, token)
         }
         None => {
-            let keys = source.key("aws_access_key_id").zip(source.key("aws_secret_access_key"));
+            let keys = source
+                .key("aws_access_key_id")
+                .zip(source.key("aws_secret_access_key"));
             let Some((id, secret)) = keys else {
                 return Err(ConfigError(missing_keys(profile, &source)));
             };
-            let token = source.key("aws_session_token").or_else(|| source.key("aws_security_token"));
+            let token = source
+                .key("aws_session_token")
+                .or_else(|| source.key("aws_security_token"));
             (profile.name.clone(), id, secret, token)
         }
     };
@@ -317,7 +334,9 @@ fn identity(
     let rung = match args.credentials {
         Credentials::Plain => Rung::Plain,
         Credentials::Auto if token.is_some() && serial.is_none() => Rung::Plain,
-        Credentials::Auto if args.credentials == Credentials::Auto && profile.key("role_arn").is_some() => {
+        Credentials::Auto
+            if args.credentials == Credentials::Auto && profile.key("role_arn").is_some() =>
+        {
             return Err(ConfigError(format!(
                 "the profile {name:?} assumes a role, which this version cannot do yet. If the \
                  bucket's policy lets the user in with MFA, use --credentials session-token"
@@ -426,7 +445,10 @@ fn endpoints(args: &MountArgs, profile: &Profile<'_>) -> Result<Endpoints, Confi
             )));
         }
     }
-    let ca_bundle = args.ca_bundle.clone().or_else(|| profile.key("ca_bundle").map(Into::into));
+    let ca_bundle = args
+        .ca_bundle
+        .clone()
+        .or_else(|| profile.key("ca_bundle").map(Into::into));
     if let Some(path) = &ca_bundle
         && let Err(error) = std::fs::File::open(path)
     {
@@ -500,7 +522,10 @@ mod tests {
         assert!(check("GAHT12345678").is_ok());
         assert!(check("arn:aws-cn:iam::123456789012:mfa/alice").is_ok());
         let error = check("arn:aws:iam::123456789012:user/alice").unwrap_err();
-        assert!(error.contains("arn:aws:iam::123456789012:mfa/alice"), "{error}");
+        assert!(
+            error.contains("arn:aws:iam::123456789012:mfa/alice"),
+            "{error}"
+        );
         assert!(check("arn:aws:iam::123456789012:u2f/user/alice/key").is_err());
         assert!(check("short").is_err());
     }

@@ -67,7 +67,13 @@ mod tests {
         let session = |error| errno(&FsError::Store(StoreError::Session(error)));
         assert_eq!(session(AuthError::Cancelled), libc::EKEYEXPIRED);
         assert_eq!(session(AuthError::TimedOut), libc::EKEYEXPIRED);
-        assert_eq!(session(AuthError::CodesRejected(String::new())), libc::EKEYREJECTED);
-        assert_eq!(session(AuthError::UnknownDevice(String::new())), libc::EKEYREJECTED);
+        assert_eq!(
+            session(AuthError::CodesRejected(String::new())),
+            libc::EKEYREJECTED
+        );
+        assert_eq!(
+            session(AuthError::UnknownDevice(String::new())),
+            libc::EKEYREJECTED
+        );
     }
 }

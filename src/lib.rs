@@ -67,7 +67,10 @@ use mount::MountError;
 #[must_use]
 pub fn main() -> ExitCode {
     let args: Vec<_> = std::env::args_os().collect();
-    if args.get(1).is_some_and(|arg| arg == auth::prompt::helper::MARK) {
+    if args
+        .get(1)
+        .is_some_and(|arg| arg == auth::prompt::helper::MARK)
+    {
         return auth::prompt::helper::main();
     }
     let mut surroundings = config::Surroundings {
@@ -116,7 +119,10 @@ fn serve(cli: Cli, env: &config::Surroundings, background: bool) -> Result<(), M
 }
 
 /// Says a sentence to the person who started the program.
-#[expect(clippy::print_stderr, reason = "the one place that talks to the terminal")]
+#[expect(
+    clippy::print_stderr,
+    reason = "the one place that talks to the terminal"
+)]
 fn say(sentence: &str) {
     eprintln!("{sentence}");
 }

@@ -29,7 +29,10 @@ mod tests {
 
     #[test]
     fn escapes_and_overrides_do_not_pass() {
-        assert_eq!(tame("a\x1b[31mb\nc\u{202e}d"), "a\u{fffd}[31mb\u{fffd}c\u{fffd}d");
+        assert_eq!(
+            tame("a\x1b[31mb\nc\u{202e}d"),
+            "a\u{fffd}[31mb\u{fffd}c\u{fffd}d"
+        );
     }
 
     #[test]

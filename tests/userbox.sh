@@ -5,6 +5,7 @@
 #
 #   userbox.sh boot HOME             boots, prints "ready LEADER", ends when its standard input does
 #   userbox.sh run LEADER COMMAND... runs a command in the box as the user `tester`
+#   userbox.sh log LEADER            prints the end of the box's journal
 #
 # HOME is a directory of this machine. It becomes the user's home, at the same path inside and
 # outside, so that a test can put files there and talk through pipes. It is given to the user.
@@ -24,57 +25,78 @@ enter() {
     nsenter --target "$leader" --all --wdns=/ "$@"
 }
 
-if [ "$1" = run ]; then
+case $1 in
+run)
     leader=$2
     shift 2
-    # The environment is the one that `systemctl --user` needs, and nothing of this machine's.
+    # The environment is what `systemctl --user` needs, and nothing of this machine's.
     enter "$leader" runuser -u tester -- \
         env -i PATH=/usr/local/bin:/usr/bin:/bin LANG=C.UTF-8 XDG_RUNTIME_DIR=$RUNTIME "$@"
     exit
-fi
-
-# In a mount namespace of its own, so that the mounts go with this process, however it ends.
-if [ "$1" = boot ]; then
+    ;;
+log)
+    enter "$2" journalctl --no-pager --lines=100
+    exit
+    ;;
+boot)
+    # In a mount namespace of its own, so that the mounts go with this process, however it ends.
     exec unshare --mount --propagation private -- "$BASH" "$0" boot-here "$2"
-fi
-[ "$1" = boot-here ]
+    ;;
+boot-here) ;;
+*)
+    echo "usage: $0 boot HOME | run LEADER COMMAND... | log LEADER" >&2
+    exit 2
+    ;;
+esac
+
 home=$2
+box=$(mktemp --directory --tmpdir userbox.XXXXXX)
+groups=()
 nspawn=
 
 end() {
+    set +e
     trap - EXIT
-    # Not in an orderly way: nothing in the box is kept. What runs in it dies with its leader.
     if [ -n "$nspawn" ]; then
-        kill -KILL "$nspawn" 2>/dev/null || true
-        wait "$nspawn" 2>/dev/null || true
+        # Not in an orderly way, which takes seconds: nothing in the box is kept. With its process
+        # 1 everything in it dies, and nspawn ends.
+        pkill -KILL --parent "$nspawn"
+        for _ in $(seq 50); do
+            kill -0 "$nspawn" 2>/dev/null || break
+            sleep 0.1
+        done
+        kill -KILL "$nspawn" 2>/dev/null
+        wait "$nspawn" 2>/dev/null
     fi
-    umount --lazy "$box/root" "$box" 2>/dev/null || true
+    for group in "${groups[@]}"; do
+        find "$group" -depth -type d -exec rmdir {} \;
+    done
+    umount --lazy "$box/root" "$box"
     rmdir "$box"
 }
-
-box=$(mktemp --directory --tmpdir userbox.XXXXXX)
 trap end EXIT
-# The end is told through standard input; Ctrl-C, which everybody in the group hears, must not cut
-# the clean-up short.
+# The end is told through standard input; Ctrl-C, which everybody in the terminal's foreground
+# gets, must not cut the clean-up short.
 trap '' INT HUP
-# An overlay's upper directory cannot be on an overlay, which the root of a container is.
+
+# In memory: an overlay's upper directory cannot be on an overlay, which a container's root is.
 mount -t tmpfs -o mode=0755 userbox "$box"
 mkdir "$box"/{upper,work,root}
 mount -t overlay -o "lowerdir=/,upperdir=$box/upper,workdir=$box/work" userbox "$box/root"
 etc=$box/root/etc
 
-# fusermount3 opens the device with the user's rights. A node of our own, because the mode of the
-# machine's is nobody else's business.
+# fusermount3 opens the device with the user's rights, so everybody must be able to. A node of our
+# own, because a changed mode of this machine's would outlive the box.
 mknod --mode=0666 "$box/fuse" c 10 229
 
-chroot "$box/root" useradd --no-create-home --home-dir "$home" --uid $USER_ID --shell /bin/bash tester
+chroot "$box/root" useradd --no-create-home --home-dir "$home" --uid $USER_ID tester
 chown --recursive $USER_ID:$USER_ID "$home"
 # The user manager starts without a login.
 mkdir -p "$box/root/var/lib/systemd/linger"
 touch "$box/root/var/lib/systemd/linger/tester"
 
-# The network is shared, so no service of this machine may start a second time: ports would clash.
-# Logins are all that is wanted.
+# Logins are all that is wanted. Above all no server of this machine may start a second time: the
+# network is shared, and it would take the first one's port.
 rm -f "$etc/systemd/system/default.target"
 cat >"$etc/systemd/system/default.target" <<'UNIT'
 [Unit]
@@ -83,7 +105,8 @@ Requires=sysinit.target
 Wants=dbus.socket systemd-logind.service
 After=sysinit.target dbus.socket systemd-logind.service
 UNIT
-for unit in systemd-resolved systemd-networkd systemd-timesyncd nftables; do
+# These come before any target.
+for unit in nftables systemd-networkd systemd-resolved systemd-timesyncd; do
     ln -sf /dev/null "$etc/systemd/system/$unit.service"
 done
 # This machine's disks and network shares are not for the box.
@@ -94,14 +117,35 @@ ln -sf /dev/null "$etc/tmpfiles.d/tmp.conf"
 # This machine's old logs would be copied into memory.
 printf '[Journal]\nStorage=volatile\n' >"$etc/systemd/journald.conf.d/userbox.conf"
 
-# --keep-unit, --register=no: there need not be a systemd outside.
-setpriv --pdeathsig KILL systemd-nspawn --quiet --directory="$box/root" --boot \
-    --machine="userbox-$$" --register=no --keep-unit --link-journal=no --console=pipe \
-    --bind="$box/fuse:/dev/fuse" --bind="$home" </dev/null >"$box/boot.log" 2>&1 &
+# nspawn takes the control group that it is started in. Two boxes in one would end each other's
+# services, so each gets a group of its own.
+while IFS=: read -r _ controllers path; do
+    case $controllers in
+    name=systemd) parent=/sys/fs/cgroup/systemd$path ;;
+    '')
+        parent=/sys/fs/cgroup/unified$path
+        [ -d "$parent" ] || parent=/sys/fs/cgroup$path
+        ;;
+    *) continue ;;
+    esac
+    groups+=("${parent%/}/${box##*/}")
+done </proc/self/cgroup
+mkdir "${groups[@]}"
+
+# --keep-unit and --register=no: there need not be a systemd outside. SIGTERM shuts the box down,
+# should this script be killed.
+(
+    for group in "${groups[@]}"; do
+        echo "$BASHPID" >"$group/cgroup.procs"
+    done
+    exec setpriv --pdeathsig TERM systemd-nspawn --quiet --directory="$box/root" --boot \
+        --machine="${box##*.}" --register=no --keep-unit --link-journal=no --console=pipe \
+        --bind="$box/fuse:/dev/fuse" --bind="$home"
+) </dev/null >"$box/boot.log" 2>&1 &
 nspawn=$!
 
 for _ in $(seq 300); do
-    # The first child of nspawn only prepares the second, which is the box's process 1.
+    # nspawn's first child only prepares the second, which is the box's process 1.
     for leader in $(pgrep --parent "$nspawn"); do
         if enter "$leader" test -S $RUNTIME/systemd/private 2>/dev/null; then
             echo "ready $leader"

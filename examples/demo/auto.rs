@@ -1,97 +1,113 @@
 //! `--auto`: the same without a person, and every step checked.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 
 use super::stage::{Mount, Stage};
-use super::{Outcome, exit_code, take_signals};
+use super::{Outcome, end_signals, exit_code};
 
-/// The session that is waited for, until it has ended by itself.
+/// The session whose end is waited for.
 const SHORT: Duration = Duration::from_secs(6);
 
-/// All others: as long as AWS gives them.
-const LONG: Duration = Duration::from_secs(43_200);
+/// All others: as long as AWS gives them at most.
+const LONG: Duration = Duration::from_secs(129_600);
 
 /// How long anything may take, on a slow machine too.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-const STEPS: [(&str, fn(&Stage) -> Outcome); 5] = [
-    ("every file is listed, with its size", |stage| {
-        without_a_code(stage, || listing_is_right(stage))
-    }),
-    ("every file is read, byte for byte", |stage| {
-        without_a_code(stage, || files_are_right(stage))
-    }),
-    ("after `lock`, reading takes one more code", |stage| {
-        let place = stage.mountpoint.to_string_lossy();
-        without_a_code(stage, || stage.control(&["lock", &place]))?;
-        // A short session from here on, whose end the next step waits for.
+/// The words for a step, how many codes it takes, and the step.
+type Step = (&'static str, u64, fn(&Stage) -> Outcome);
+
+const STEPS: [Step; 6] = [
+    ("every file is listed, with its size", 0, listing_is_right),
+    ("every file is read, byte for byte", 0, files_are_right),
+    ("`lock` ends the session at once", 0, |stage| {
+        stage.control(&["lock"])?;
+        // The next session is a short one.
         stage.sandbox.sessions().set_max_session(SHORT);
-        with_one_code(stage, || file_is_right(stage, "README.txt"))
+        wait_for("locked", stage)
     }),
-    ("the session ends by itself after a few seconds", |stage| {
-        stage.sandbox.sessions().set_max_session(LONG);
-        wait_until("the session's end", || {
-            Ok(stage
-                .session()
-                .is_some_and(|session| session["state"] == "locked"))
-        })
-    }),
-    ("reading goes on after one more code", |stage| {
-        with_one_code(stage, || files_are_right(stage))
-    }),
+    (
+        "reading asks for a code again, and gets its bytes",
+        1,
+        |stage| file_is_right(stage, "README.txt"),
+    ),
+    (
+        "the session ends by itself after a few seconds",
+        0,
+        |stage| {
+            stage.sandbox.sessions().set_max_session(LONG);
+            wait_for("locked", stage)
+        },
+    ),
+    (
+        "a reader that comes then gets its bytes after one code",
+        1,
+        files_are_right,
+    ),
 ];
 
 /// Mounts, goes through all steps, and unmounts.
-pub fn run(mountpoint: Option<PathBuf>) -> Outcome<ExitCode> {
-    let signals = take_signals()?;
-    let stage = Stage::set(mountpoint)?;
-    let give_code = format!("cat '{}'", stage.path("code").display());
-    hand_out_code(&stage)?;
-    let mut mount = Mount::start(&stage, &["--mfa-process", &give_code], Stdio::null())?;
-    if let Some(process) = mount.process() {
-        // Whoever waits for the mount then finds it gone, fails, and the demo tidies up.
-        std::thread::spawn(move || {
-            let _ = signals.wait();
-            let _ = kill(process, Signal::SIGTERM);
-        });
-    }
-    let mut status = None;
-    let mounted = wait_until("the mount", || {
-        status = mount.ended()?;
-        Ok(status.is_some() || stage.session().is_some())
+pub fn run(place: Option<PathBuf>) -> Outcome<ExitCode> {
+    let end = end_signals()?;
+    let stage = Stage::set(place)?;
+    let show_code = format!("cat '{}'", stage.path("code").display());
+    let mut mount = None;
+    let mut all_held = step(&stage, "the bucket is mounted", 1, || {
+        let started = Mount::start(&stage, &["--mfa-process", &show_code], Stdio::null())?;
+        let started = mount.insert(started);
+        let process = started.process()?;
+        // Whoever waits for the mount then finds it gone and fails, and the demo tidies up.
+        std::thread::spawn(move || end.recv().map(|()| kill(process, Signal::SIGTERM)));
+        wait_until("the mount", || {
+            Ok(started.ended()?.is_some() || stage.session().is_some())
+        })?;
+        if stage.is_mounted() {
+            Ok(())
+        } else {
+            Err("nothing is there".into())
+        }
     });
-    if let Some(status) = status {
-        eprint!("{}", mount.complaint());
+    let Some(mut mount) = mount else {
+        return Ok(ExitCode::FAILURE);
+    };
+    if let Some(status) = mount.ended()? {
+        eprint!("{}", mount.log());
         return Ok(exit_code(status));
     }
-    let mounted = mounted.and_then(|()| match (mount.is_mounted(), stage.codes()) {
-        (false, _) => Err("nothing is there".into()),
-        (true, 1) => Ok(()),
-        (true, codes) => Err(format!("{codes} codes were taken").into()),
+    for (words, codes, act) in STEPS {
+        all_held = all_held && step(&stage, words, codes, || act(&stage));
+    }
+    all_held &= step(&stage, "`unmount` leaves nothing mounted", 0, || {
+        stage.control(&["unmount", &stage.mountpoint.to_string_lossy()])?;
+        wait_until("the mount's end", || Ok(mount.ended()?.is_some()))?;
+        if stage.is_mounted() {
+            Err("something is still there".into())
+        } else {
+            Ok(())
+        }
     });
-    let mut all_held = said("the bucket is mounted, for one code", mounted);
-    for (words, step) in STEPS {
-        all_held = all_held && said(words, step(&stage));
+    if all_held {
+        return Ok(ExitCode::SUCCESS);
     }
-    let unmounted = unmount(&stage, &mut mount);
-    all_held &= said(
-        "`unmount` ends the mount, and leaves nothing there",
-        unmounted,
-    );
-    if !all_held {
-        eprint!("--- the end of the mount's log:\n{}", mount.log());
-        return Ok(ExitCode::FAILURE);
-    }
-    Ok(ExitCode::SUCCESS)
+    eprint!("--- the end of the mount's log:\n{}", mount.log());
+    Ok(ExitCode::FAILURE)
 }
 
-/// Prints how a step went, and tells whether it went well.
-fn said(words: &str, outcome: Outcome) -> bool {
+/// Does one step, counts the codes that AWS was sent meanwhile, and says how it went.
+fn step(stage: &Stage, words: &str, codes: u64, act: impl FnOnce() -> Outcome) -> bool {
+    let sent = || stage.sandbox.counts().codes_sent();
+    let before = sent();
+    let outcome = hand_out_code(stage, codes)
+        .and_then(|()| act())
+        .and_then(|()| match sent() - before {
+            number if number == codes => Ok(()),
+            number => Err(format!("{number} codes were sent instead of {codes}").into()),
+        });
     match &outcome {
         Ok(()) => println!("ok      {words}"),
         Err(why) => println!("FAILED  {words}: {why}"),
@@ -99,68 +115,33 @@ fn said(words: &str, outcome: Outcome) -> bool {
     outcome.is_ok()
 }
 
-impl Stage {
-    /// How many codes AWS was sent so far.
-    fn codes(&self) -> u64 {
-        self.sandbox.counts().codes_sent()
+/// Puts a code where `--mfa-process` finds it. A new one for each, because each is good once.
+fn hand_out_code(stage: &Stage, codes: u64) -> Outcome {
+    if codes > 0 {
+        fs::write(stage.path("code"), stage.device.unspent_code())?;
     }
-}
-
-/// Puts a code where `--mfa-process` finds it. Each is good once, so each prompt needs its own.
-fn hand_out_code(stage: &Stage) -> Outcome {
-    Ok(fs::write(stage.path("code"), stage.device.unspent_code())?)
-}
-
-fn with_one_code<T>(stage: &Stage, act: impl FnOnce() -> Outcome<T>) -> Outcome {
-    hand_out_code(stage)?;
-    with_codes(stage, 1, act)
-}
-
-fn without_a_code<T>(stage: &Stage, act: impl FnOnce() -> Outcome<T>) -> Outcome {
-    with_codes(stage, 0, act)
-}
-
-fn with_codes<T>(stage: &Stage, expected: u64, act: impl FnOnce() -> Outcome<T>) -> Outcome {
-    let before = stage.codes();
-    act()?;
-    match stage.codes() - before {
-        taken if taken == expected => Ok(()),
-        taken => Err(format!("{taken} codes were taken, not {expected}").into()),
-    }
+    Ok(())
 }
 
 fn listing_is_right(stage: &Stage) -> Outcome {
     let mut found = Vec::new();
-    walk(&stage.mountpoint, "", &mut found)?;
-    found.sort();
-    let size = |key: &String| stage.bucket.get(key).map_or(0, |bytes| bytes.len() as u64);
-    let expected: Vec<_> = stage
-        .bucket
-        .keys()
-        .into_iter()
-        .map(|key| (size(&key), key))
-        .collect();
-    let mut expected = expected;
-    expected.sort();
-    if found == expected {
-        Ok(())
-    } else {
-        Err(format!("found {found:?}").into())
-    }
-}
-
-fn walk(directory: &Path, prefix: &str, found: &mut Vec<(u64, String)>) -> Outcome {
-    for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let key = format!("{prefix}{}", entry.file_name().to_string_lossy());
-        let about = entry.metadata()?;
-        if about.is_dir() {
-            walk(&entry.path(), &format!("{key}/"), found)?;
-        } else {
-            found.push((about.len(), key));
+    let mut directories = vec![stage.mountpoint.clone()];
+    while let Some(directory) = directories.pop() {
+        for entry in fs::read_dir(directory)? {
+            let entry = entry?;
+            match entry.metadata()? {
+                about if about.is_dir() => directories.push(entry.path()),
+                about => found.push((entry.path(), about.len())),
+            }
         }
     }
-    Ok(())
+    let size = |key: &String| stage.bucket.get(key).map_or(0, |bytes| bytes.len() as u64);
+    let keys = stage.bucket.keys();
+    let is_there = |key: &String| found.contains(&(stage.mountpoint.join(key), size(key)));
+    if found.len() == keys.len() && keys.iter().all(is_there) {
+        return Ok(());
+    }
+    Err(format!("found {found:?}").into())
 }
 
 fn files_are_right(stage: &Stage) -> Outcome {
@@ -179,15 +160,12 @@ fn file_is_right(stage: &Stage, key: &str) -> Outcome {
     Err(format!("{key} differs").into())
 }
 
-fn unmount(stage: &Stage, mount: &mut Mount) -> Outcome {
-    let place = stage.mountpoint.to_string_lossy();
-    stage.control(&["unmount", &place])?;
-    wait_until("the mount's end", || Ok(mount.ended()?.is_some()))?;
-    if mount.is_mounted() {
-        Err("something is still there".into())
-    } else {
-        Ok(())
-    }
+fn wait_for(state: &str, stage: &Stage) -> Outcome {
+    wait_until(&format!("the state {state:?}"), || {
+        Ok(stage
+            .session()
+            .is_some_and(|session| session["state"] == state))
+    })
 }
 
 fn wait_until(what: &str, mut holds: impl FnMut() -> Outcome<bool>) -> Outcome {

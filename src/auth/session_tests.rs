@@ -146,7 +146,10 @@ async fn an_expired_session_is_gone_by_the_clock_alone() {
     scene.clock.0.store(3599, Ordering::SeqCst);
     // Nobody asks for anything: the clock is looked at all the same.
     phases.changed().await.unwrap();
-    assert!(matches!(&*phases.borrow(), Phase::Locked(Reason::Expired(_))));
+    assert!(matches!(
+        &*phases.borrow(),
+        Phase::Locked(Reason::Expired(_))
+    ));
     assert!(scene.sessions.while_live(|| ()).is_none());
 }
 
@@ -161,7 +164,10 @@ async fn at_the_deadline_all_fail_together_and_a_late_answer_still_opens() {
     assert!(matches!(first.await.unwrap(), Err(AuthError::TimedOut)));
     assert!(matches!(second.await.unwrap(), Err(AuthError::TimedOut)));
     assert_eq!(start.elapsed().as_secs(), 30);
-    assert!(answer.send(scene.granted(3600)).is_ok(), "the dialog stayed");
+    assert!(
+        answer.send(scene.granted(3600)).is_ok(),
+        "the dialog stayed"
+    );
     scene.settle().await;
     assert!(scene.sessions.live().is_some());
     assert_eq!(scene.asked(), 1);
@@ -197,7 +203,10 @@ async fn cancel_fails_all_at_once_and_the_cool_down_grows() {
         }
         tokio::time::sleep(Duration::from_secs(expected - 1)).await;
         let quiet = scene.waiter().await.unwrap();
-        assert!(matches!(quiet, Err(AuthError::CoolingDown { .. })), "{expected}");
+        assert!(
+            matches!(quiet, Err(AuthError::CoolingDown { .. })),
+            "{expected}"
+        );
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     assert_eq!(scene.asked(), 4);
@@ -262,7 +271,11 @@ async fn a_terminal_takes_over_from_an_open_dialog() {
     let (_, dialog) = scene.question().await;
     let asking = {
         let sessions = Arc::clone(&scene.sessions);
-        tokio::spawn(async move { sessions.ask_now(Some(Arc::new(Nowhere)), &Asker::person()).await })
+        tokio::spawn(async move {
+            sessions
+                .ask_now(Some(Arc::new(Nowhere)), &Asker::person())
+                .await
+        })
     };
     let (request, terminal) = scene.question().await;
     assert!(request.ask.is_some() && dialog.is_closed());
@@ -323,6 +336,9 @@ async fn the_end_fails_all_and_starts_nothing() {
     scene.sessions.end();
     assert!(matches!(waiter.await.unwrap(), Err(AuthError::Ending)));
     assert!(answer.is_closed());
-    assert!(matches!(scene.waiter().await.unwrap(), Err(AuthError::Ending)));
+    assert!(matches!(
+        scene.waiter().await.unwrap(),
+        Err(AuthError::Ending)
+    ));
     assert_eq!(scene.asked(), 1);
 }

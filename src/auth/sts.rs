@@ -107,7 +107,11 @@ impl Sts {
         let Some(status) = status else {
             let timed_out = matches!(error, SdkError::TimeoutError(_))
                 || matches!(error, SdkError::DispatchFailure(f) if f.is_timeout());
-            let what = if timed_out { "does not answer" } else { "cannot be reached" };
+            let what = if timed_out {
+                "does not answer"
+            } else {
+                "cannot be reached"
+            };
             return StsError::Unreachable {
                 timed_out,
                 message: format!(

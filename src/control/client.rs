@@ -54,7 +54,13 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), MountError> {
     if statuses.is_empty() {
         return print("nothing is mounted\n");
     }
-    print(&statuses.iter().map(|s| s.text()).collect::<Vec<_>>().join("\n"))
+    print(
+        &statuses
+            .iter()
+            .map(|s| s.text())
+            .collect::<Vec<_>>()
+            .join("\n"),
+    )
 }
 
 fn watch(args: &StatusArgs) -> Result<(), MountError> {

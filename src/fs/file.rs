@@ -198,7 +198,9 @@ impl FileSystem {
         while at < end {
             let base = at / PAGE * PAGE;
             let upto = end.min(base + PAGE);
-            let Some(page) = self.pages.page_now((file.version, base / PAGE), file.object.size - base)
+            let Some(page) = self
+                .pages
+                .page_now((file.version, base / PAGE), file.object.size - base)
             else {
                 break;
             };

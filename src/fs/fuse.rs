@@ -242,7 +242,11 @@ impl Filesystem for Fuse {
         let work = async move { fs.open(&asker, inode.0).await };
         self.spawn(request, work, move |result| match result {
             Ok((handle, keep)) => {
-                let keep = if keep { FopenFlags::FOPEN_KEEP_CACHE } else { FopenFlags::empty() };
+                let keep = if keep {
+                    FopenFlags::FOPEN_KEEP_CACHE
+                } else {
+                    FopenFlags::empty()
+                };
                 reply.opened(FileHandle(handle), keep);
             }
             Err(errno) => reply.error(errno),
@@ -271,7 +275,8 @@ impl Filesystem for Fuse {
                     reply.data(bytes);
                 }
             };
-            fs.read(&asker, handle.0, offset, u64::from(size), serve).await
+            fs.read(&asker, handle.0, offset, u64::from(size), serve)
+                .await
         };
         self.spawn(request, work, move |result| {
             let _until_answered = reading;
@@ -341,7 +346,9 @@ impl Filesystem for Fuse {
         let work = async move {
             let stream = fs.stream(handle.0)?;
             let (this, above) = stream.numbers();
-            let names = fs.names_from(&asker, &stream, offset.saturating_sub(DOTS)).await?;
+            let names = fs
+                .names_from(&asker, &stream, offset.saturating_sub(DOTS))
+                .await?;
             Ok((fs, this, above, names))
         };
         self.spawn(request, work, move |result| {
@@ -379,7 +386,9 @@ impl Filesystem for Fuse {
         let work = async move {
             let stream = fs.stream(handle.0)?;
             let (this, above) = stream.numbers();
-            let names = fs.names_from(&asker, &stream, offset.saturating_sub(DOTS)).await?;
+            let names = fs
+                .names_from(&asker, &stream, offset.saturating_sub(DOTS))
+                .await?;
             Ok((fs, this, above, names))
         };
         self.spawn(request, work, move |result| {

@@ -240,8 +240,12 @@ mod tests {
     fn numbers_outlive_the_table() {
         let (mut a, mut b) = (Inodes::default(), Inodes::default());
         b.look_up(ROOT, "other", file("x"), Instant::now());
-        let first = a.look_up(ROOT, "dir", Kind::Directory, Instant::now()).number;
-        let second = b.look_up(ROOT, "dir", Kind::Directory, Instant::now()).number;
+        let first = a
+            .look_up(ROOT, "dir", Kind::Directory, Instant::now())
+            .number;
+        let second = b
+            .look_up(ROOT, "dir", Kind::Directory, Instant::now())
+            .number;
         assert_eq!(first, second);
         assert_eq!(a.number(first, "f", false), b.number(first, "f", false));
     }
@@ -250,7 +254,9 @@ mod tests {
     fn another_type_is_another_inode() {
         let mut inodes = Inodes::default();
         let before = inodes.look_up(ROOT, "a", file("x"), Instant::now()).number;
-        let after = inodes.look_up(ROOT, "a", Kind::Directory, Instant::now()).number;
+        let after = inodes
+            .look_up(ROOT, "a", Kind::Directory, Instant::now())
+            .number;
         assert_ne!(before, after);
         assert!(!inodes.get(before).unwrap().kind.is_directory());
         inodes.forget(before, 1);

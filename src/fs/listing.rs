@@ -1,26 +1,21 @@
 //! Directories: streamed page by page, and remembered when they were read to their end.
 //!
 //! S3 sorts `a`, `a-1`, `a/`: a file and a directory of one name can be pages apart. The
-//! directory wins, so a file is held back if its name with a slash would sort behind the page
-//! and a question shows that there is such a directory. At most a handful of names of a page
-//! (prefixes of its last key) are in doubt.
+//! directory wins, so a file is held back until the listing has passed the place where its
+//! directory would stand. At any time that is a handful of names: the prefixes of the last key.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use futures_util::future::try_join_all;
-use lru::LruCache;
 use parking_lot::Mutex;
 
 use super::inodes::{Inode, Kind};
+use super::known::REMEMBERED;
 use super::names::is_name;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
-use crate::store::{Entry, Page, Query};
-
-/// The most names that are remembered, over all directories: around 20 MB.
-const REMEMBERED: usize = 100_000;
+use crate::store::{Entry, Query};
 
 /// One name in a directory.
 #[derive(Debug, Clone)]
@@ -42,13 +37,24 @@ pub(crate) struct Stream {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Where each page that was seen starts: its first index, and the token that fetches it.
-    marks: Vec<(u64, Option<String>)>,
+    /// Where each page that was seen starts.
+    marks: Vec<Mark>,
     /// The page that was used last, by its place in `marks`.
     page: Option<(usize, Arc<Vec<Found>>)>,
     /// All names so far, until there are too many of them.
     names: Option<HashMap<Box<str>, Kind>>,
     begun: Option<Instant>,
+}
+
+/// Where a page starts.
+#[derive(Debug, Clone, Default)]
+struct Mark {
+    /// The index of its first name.
+    first: u64,
+    /// The token that fetches it.
+    token: Option<String>,
+    /// The files of earlier pages that may yet turn out to be directories.
+    held_back: Vec<Found>,
 }
 
 /// A name with the place behind it.
@@ -64,62 +70,6 @@ impl Stream {
     }
 }
 
-/// Directories that were read to their end, for as long as they are believed.
-#[derive(Debug)]
-pub(crate) struct Known {
-    complete: LruCache<u64, (Instant, HashMap<Box<str>, Kind>)>,
-    names: usize,
-}
-
-impl Default for Known {
-    fn default() -> Self {
-        Self {
-            complete: LruCache::unbounded(),
-            names: 0,
-        }
-    }
-}
-
-impl Known {
-    /// What a fresh and complete listing says of a name: `Some(None)` is "not there".
-    pub(crate) fn answer(
-        &mut self,
-        directory: u64,
-        name: &str,
-        ttl: Duration,
-    ) -> Option<Option<(Kind, Instant)>> {
-        let (begun, names) = self.complete.get(&directory)?;
-        if begun.elapsed() >= ttl {
-            return None;
-        }
-        Some(names.get(name).map(|kind| (kind.clone(), *begun)))
-    }
-
-    /// Forgets one directory.
-    pub(crate) fn forget(&mut self, directory: u64) {
-        if let Some((_, names)) = self.complete.pop(&directory) {
-            self.names -= names.len();
-        }
-    }
-
-    /// Forgets all.
-    pub(crate) fn clear(&mut self) {
-        self.complete.clear();
-        self.names = 0;
-    }
-
-    fn remember(&mut self, directory: u64, begun: Instant, names: HashMap<Box<str>, Kind>) {
-        self.forget(directory);
-        self.names += names.len();
-        self.complete.put(directory, (begun, names));
-        while self.names > REMEMBERED
-            && let Some((_, (_, names))) = self.complete.pop_lru()
-        {
-            self.names -= names.len();
-        }
-    }
-}
-
 impl FileSystem {
     /// Opens a directory. For a reader, the first page is fetched, so that errors are told here:
     /// GLib shows an error of a later readdir as an empty folder.
@@ -129,6 +79,15 @@ impl FileSystem {
         number: u64,
         for_reading: bool,
     ) -> Result<u64, FsError> {
+        let stream = self.stream_of(number)?;
+        if for_reading {
+            self.names_from(asker, &stream, 0).await?;
+        }
+        Ok(self.streams.lock().open(stream))
+    }
+
+    /// A stream over a directory's names, of which none is fetched yet.
+    pub(super) fn stream_of(&self, number: u64) -> Result<Arc<Stream>, FsError> {
         let inode = self.inode(number)?;
         if !inode.kind.is_directory() {
             return Err(FsError::NotADirectory);
@@ -137,21 +96,17 @@ impl FileSystem {
         if !prefix.is_empty() && !prefix.ends_with('/') {
             prefix.push('/');
         }
-        let stream = Arc::new(Stream {
+        Ok(Arc::new(Stream {
             number,
             parent: inode.parent,
             prefix,
             state: Mutex::new(State {
-                marks: vec![(0, None)],
+                marks: vec![Mark::default()],
                 names: Some(HashMap::new()),
                 begun: Some(Instant::now()),
                 page: None,
             }),
-        });
-        if for_reading {
-            self.names_from(asker, &stream, 0).await?;
-        }
-        Ok(self.streams.lock().open(stream))
+        }))
     }
 
     /// An open directory.
@@ -175,9 +130,13 @@ impl FileSystem {
         loop {
             let (index, first, page) = {
                 let state = stream.state.lock();
-                let index = state.marks.partition_point(|(first, _)| *first <= place) - 1;
+                let index = state.marks.partition_point(|mark| mark.first <= place) - 1;
                 let cached = state.page.as_ref().filter(|(at, _)| *at == index);
-                (index, state.marks[index].0, cached.map(|(_, page)| Arc::clone(page)))
+                (
+                    index,
+                    state.marks[index].first,
+                    cached.map(|(_, page)| Arc::clone(page)),
+                )
             };
             let page = match page {
                 Some(page) => page,
@@ -193,7 +152,12 @@ impl FileSystem {
                     found: found.clone(),
                 })
                 .collect();
-            let following = stream.state.lock().marks.get(index + 1).map(|mark| mark.0);
+            let following = stream
+                .state
+                .lock()
+                .marks
+                .get(index + 1)
+                .map(|mark| mark.first);
             match following {
                 // The page is used up, all its keys were left out, or it has shrunk since.
                 Some(following) if rest.is_empty() => place = place.max(following),
@@ -209,11 +173,11 @@ impl FileSystem {
         stream: &Arc<Stream>,
         index: usize,
     ) -> Result<Arc<Vec<Found>>, FsError> {
-        let token = stream.state.lock().marks[index].1.clone();
+        let mark = stream.state.lock().marks[index].clone();
         let query = Query {
             prefix: stream.prefix.clone(),
             folded: true,
-            token,
+            token: mark.token,
             limit: None,
         };
         let seen = Instant::now();
@@ -223,27 +187,31 @@ impl FileSystem {
             // Not even a marker: the directory is gone.
             return Err(FsError::NotFound);
         }
-        let shadowed = self.shadowed(asker, &stream.prefix, &page).await?;
-        let found: Vec<Found> = page
-            .entries
-            .iter()
-            .filter_map(|entry| self.found(&stream.prefix, entry, seen))
-            .filter(|found| found.kind.is_directory() || !shadowed.contains(&*found.name))
-            .collect();
+        let upto = page.next.is_some().then(|| page.entries.last()).flatten();
+        let upto = upto.and_then(|entry| entry.key().strip_prefix(&stream.prefix));
+        let mut names = mark.held_back;
+        let fresh = page.entries.iter();
+        names.extend(fresh.filter_map(|entry| self.found(&stream.prefix, entry, seen)));
+        let (found, held_back) = settle(names, upto);
         let found = Arc::new(found);
         let mut state = stream.state.lock();
         if index + 1 == state.marks.len() {
             if let Some(names) = &mut state.names {
                 names.extend(found.iter().map(|f| (f.name.clone(), f.kind.clone())));
             }
-            if state.names.as_ref().is_some_and(|names| names.len() > REMEMBERED) {
+            if state
+                .names
+                .as_ref()
+                .is_some_and(|names| names.len() > REMEMBERED)
+            {
                 state.names = None;
             }
             match page.next {
-                Some(next) => {
-                    let first = state.marks[index].0 + found.len() as u64;
-                    state.marks.push((first, Some(next)));
-                }
+                Some(next) => state.marks.push(Mark {
+                    first: mark.first + found.len() as u64,
+                    token: Some(next),
+                    held_back,
+                }),
                 None => {
                     if let (Some(names), Some(begun)) = (state.names.take(), state.begun) {
                         self.listings.lock().remember(stream.number, begun, names);
@@ -275,53 +243,6 @@ impl FileSystem {
         })
     }
 
-    /// The files of a page whose name is a directory's too.
-    async fn shadowed(
-        &self,
-        asker: &Asker,
-        prefix: &str,
-        page: &Page,
-    ) -> Result<HashSet<String>, FsError> {
-        let name = |key: &str| key.strip_prefix(prefix).unwrap_or_default().to_owned();
-        let directories: HashSet<&str> = page
-            .entries
-            .iter()
-            .filter_map(|entry| match entry {
-                Entry::Prefix(prefix) => prefix.strip_suffix('/'),
-                Entry::Object(..) => None,
-            })
-            .collect();
-        let last = page.entries.last().map_or("", Entry::key);
-        let mut shadowed = HashSet::new();
-        let mut doubtful = Vec::new();
-        for entry in &page.entries {
-            let Entry::Object(key, _) = entry else {
-                continue;
-            };
-            if directories.contains(key.as_str()) {
-                shadowed.insert(name(key));
-            } else if page.next.is_some() && key.len() > prefix.len() {
-                let below = format!("{key}/");
-                if below.as_str() > last {
-                    doubtful.push((key, below));
-                }
-            }
-        }
-        let asked = doubtful.into_iter().map(|(key, below)| async move {
-            let query = Query {
-                prefix: below,
-                limit: Some(1),
-                ..Query::default()
-            };
-            let page = self.bucket.list(asker, &query).await?;
-            Ok::<_, FsError>((!page.entries.is_empty()).then_some(key))
-        });
-        for key in try_join_all(asked).await?.into_iter().flatten() {
-            shadowed.insert(name(key));
-        }
-        Ok(shadowed)
-    }
-
     /// Takes in a name for the kernel, which counts it as a lookup.
     pub(crate) fn take_in(&self, directory: u64, found: Found) -> Inode {
         self.inodes
@@ -335,5 +256,71 @@ impl FileSystem {
         self.inodes
             .lock()
             .number(directory, &found.name, is_directory)
+    }
+}
+
+/// Sorts names into those that can be shown, and the files that may yet turn out to be
+/// directories. `upto` is how far the listing has got, `None` if it is at its end.
+fn settle(names: Vec<Found>, upto: Option<&str>) -> (Vec<Found>, Vec<Found>) {
+    let directories: HashSet<Box<str>> = names
+        .iter()
+        .filter(|found| found.kind.is_directory())
+        .map(|found| found.name.clone())
+        .collect();
+    names
+        .into_iter()
+        .filter(|found| found.kind.is_directory() || !directories.contains(&found.name))
+        .partition(|found| {
+            let is_passed = |upto| format!("{}/", found.name).as_str() <= upto;
+            found.kind.is_directory() || upto.is_none_or(is_passed)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::store::Object;
+
+    fn file(name: &str) -> Found {
+        let object = Object {
+            size: 0,
+            modified: SystemTime::UNIX_EPOCH,
+            etag: String::new(),
+        };
+        Found {
+            name: name.into(),
+            kind: Kind::File(object),
+            seen: Instant::now(),
+        }
+    }
+
+    fn directory(name: &str) -> Found {
+        Found {
+            kind: Kind::Directory,
+            ..file(name)
+        }
+    }
+
+    fn names(found: &[Found]) -> Vec<&str> {
+        found.iter().map(|f| &*f.name).collect()
+    }
+
+    #[test]
+    fn a_file_is_held_back_until_its_directory_would_have_come() {
+        // Page one ends at `a-2`: `a/` may follow, and `a-2/` as well.
+        let (shown, held) = settle(vec![file("a"), file("a-1"), file("a-2")], Some("a-2"));
+        assert_eq!(
+            (names(&shown), names(&held)),
+            (vec!["a-1"], vec!["a", "a-2"])
+        );
+        // Page two passes `a-2/` and has `a/`.
+        let next = [held, vec![file("a-3"), directory("a"), file("b")]].concat();
+        let (shown, held) = settle(next, Some("b"));
+        assert_eq!(names(&shown), ["a-2", "a-3", "a"]);
+        assert_eq!(names(&held), ["b"]);
+        let (shown, held) = settle(held, None);
+        assert_eq!((names(&shown), names(&held)), (vec!["b"], vec![]));
     }
 }

@@ -4,7 +4,7 @@
 //!   only file that names fuser's replies.
 //! - [`tree`] resolves names: lookup, attributes, open.
 //! - [`inodes`] numbers files and directories; [`names`] says which keys can be paths.
-//! - [`listing`] streams directories in pages.
+//! - [`listing`] streams directories in pages; [`known`] remembers them.
 //! - [`file`] reads; [`pages`] holds what was read; [`ahead`] says what to read next.
 //! - [`kernel`] takes back what the kernel has cached.
 //! - [`caller`] knows who asks, and whether somebody wants that program to stop.
@@ -17,6 +17,7 @@ pub(crate) mod file;
 pub(crate) mod fuse;
 pub(crate) mod inodes;
 pub(crate) mod kernel;
+pub(crate) mod known;
 pub(crate) mod listing;
 pub(crate) mod names;
 pub(crate) mod pages;
@@ -98,7 +99,7 @@ pub(crate) struct FileSystem {
     look: Look,
     budget: Budget,
     inodes: Mutex<inodes::Inodes>,
-    listings: Mutex<listing::Known>,
+    listings: Mutex<known::Known>,
     streams: Mutex<Handles<Arc<listing::Stream>>>,
     files: Mutex<Handles<Arc<file::OpenFile>>>,
     pages: Arc<pages::Pages>,

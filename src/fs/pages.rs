@@ -212,7 +212,9 @@ impl Pages {
         let capacity = (memory / PAGE).max(FEWEST);
         Arc::new(Self {
             cached: Mutex::new(LruCache::unbounded()),
-            budget: Arc::new(Semaphore::new(usize::try_from(capacity).unwrap_or(usize::MAX))),
+            budget: Arc::new(Semaphore::new(
+                usize::try_from(capacity).unwrap_or(usize::MAX),
+            )),
             capacity,
             released: Notify::new(),
         })

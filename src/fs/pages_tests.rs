@@ -16,7 +16,9 @@ fn fill(pages: &Arc<Pages>, id: PageId, wanted: Blocks, size: u64, chunk: usize)
         unreachable!("nothing was fetched yet");
     };
     let mut flight = Flight::new(held, run, id.1 * PAGE, size);
-    let body: Vec<u8> = (flight.start..flight.end).map(|at| (at % 251) as u8).collect();
+    let body: Vec<u8> = (flight.start..flight.end)
+        .map(|at| (at % 251) as u8)
+        .collect();
     for bytes in body.chunks(chunk) {
         assert_eq!(flight.land(bytes), bytes.len());
     }
@@ -91,10 +93,16 @@ fn a_failed_flight_is_told_and_can_be_flown_again() {
     let mut flight = Flight::new(held, run, 0, 10 * PAGE);
     flight.land(&vec![1; 64 * 1024]);
     flight.fail(&failure());
-    assert!(held_again.failure_since(before, Blocks(0b01)).is_none(), "it came");
+    assert!(
+        held_again.failure_since(before, Blocks(0b01)).is_none(),
+        "it came"
+    );
     assert!(held_again.failure_since(before, Blocks(0b10)).is_some());
     let now = *events.borrow();
-    assert!(held_again.failure_since(now, Blocks(0b10)).is_none(), "an old one");
+    assert!(
+        held_again.failure_since(now, Blocks(0b10)).is_none(),
+        "an old one"
+    );
     assert!(matches!(held_again.claim(Blocks(0b11)), Claim::Fetch(run) if run == Blocks(0b10)));
 }
 
@@ -113,7 +121,9 @@ fn a_flight_that_is_dropped_lets_its_readers_go() {
 #[test]
 fn the_budget_holds_and_idle_pages_make_room() {
     let pages = Pages::new(4 * PAGE);
-    let held: Vec<Held> = (0..4).map(|i| pages.page_now((1, i), PAGE).unwrap()).collect();
+    let held: Vec<Held> = (0..4)
+        .map(|i| pages.page_now((1, i), PAGE).unwrap())
+        .collect();
     assert_eq!(pages.used(), 4 * PAGE);
     assert!(pages.page_now((1, 4), PAGE).is_none(), "all are in use");
     drop(held);
@@ -138,7 +148,9 @@ fn consumed_pages_go_first() {
 #[tokio::test]
 async fn a_reader_waits_for_a_page_that_is_let_go() {
     let pages = Pages::new(4 * PAGE);
-    let mut held: Vec<Held> = (0..4).map(|i| pages.page_now((1, i), PAGE).unwrap()).collect();
+    let mut held: Vec<Held> = (0..4)
+        .map(|i| pages.page_now((1, i), PAGE).unwrap())
+        .collect();
     let waiting = tokio::spawn({
         let pages = Arc::clone(&pages);
         async move { pages.page((2, 0), PAGE).await.has(Blocks(0)) }
@@ -162,7 +174,10 @@ fn neighbouring_flights_become_one_request() {
     let mut first = flight(0, Blocks::of(PAGE - BLOCK, PAGE));
     assert!(first.join(flight(1, Blocks::of(0, PAGE))).is_none());
     assert_eq!((first.start, first.end), (PAGE - BLOCK, 2 * PAGE));
-    assert!(first.join(flight(2, Blocks::of(BLOCK, PAGE))).is_some(), "a gap");
+    assert!(
+        first.join(flight(2, Blocks::of(BLOCK, PAGE))).is_some(),
+        "a gap"
+    );
     let body = vec![7; usize::try_from(PAGE + BLOCK).unwrap()];
     assert_eq!(first.land(&body), body.len());
     assert!(first.is_complete());

@@ -24,7 +24,11 @@ impl FileSystem {
         if !self.inode(parent)?.kind.is_directory() {
             return Err(FsError::NotADirectory);
         }
-        if let Some(known) = self.bucket.while_live(|| self.believed(parent, name)).flatten() {
+        let mut known = self.believed(parent, name);
+        if known.is_none() && self.list_for_lookups(asker, parent).await? {
+            known = self.believed(parent, name);
+        }
+        if let Some(known) = known {
             let (kind, seen) = known.ok_or(FsError::NotFound)?;
             return Ok(self.inodes.lock().look_up(parent, name, kind, seen));
         }
@@ -33,8 +37,13 @@ impl FileSystem {
         Ok(self.inodes.lock().look_up(parent, name, kind, seen))
     }
 
-    /// What is still believed about a name; `Some(None)` is "not there".
+    /// What is still believed about a name, and may be told; `Some(None)` is "not there".
     fn believed(&self, parent: u64, name: &str) -> Option<Option<(Kind, Instant)>> {
+        let known = || self.known(parent, name);
+        self.bucket.while_live(known).flatten()
+    }
+
+    fn known(&self, parent: u64, name: &str) -> Option<Option<(Kind, Instant)>> {
         let ttl = self.look.ttl;
         if let Some(answer) = self.listings.lock().answer(parent, name, ttl) {
             return Some(answer);

@@ -131,7 +131,11 @@ pub(crate) async fn run(
         crate::background::detach()
             .map_err(|error| MountError::Other(format!("cannot leave the terminal: {error}")))?;
     }
-    tracing::info!("{} is mounted on {}", mounted.config.source(), mounted.place());
+    tracing::info!(
+        "{} is mounted on {}",
+        mounted.config.source(),
+        mounted.place()
+    );
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
     let outcome = mounted.until_the_end(&mut end).await;
@@ -335,7 +339,13 @@ fn options(config: &Config) -> fuser::Config {
     let source: String = config
         .source()
         .chars()
-        .map(|c| if matches!(c, ',' | '\\') || c.is_control() { '_' } else { c })
+        .map(|c| {
+            if matches!(c, ',' | '\\') || c.is_control() {
+                '_'
+            } else {
+                c
+            }
+        })
         .collect();
     let mut options = fuser::Config::default();
     options.mount_options = vec![

@@ -64,12 +64,12 @@ pub(crate) fn is_ours(path: &Path) -> bool {
         return false;
     };
     // proc_pid_mountinfo(5): the fifth field is the place, the type comes behind " - ".
-    let kinds = mounts.lines().filter_map(|line| {
+    let mut kinds = mounts.lines().rev().filter_map(|line| {
         let (place, rest) = line.split_once(" - ")?;
         (Path::new(&unescape(place.split(' ').nth(4)?)) == path).then(|| rest.split(' ').next())?
     });
     // The last one is the one on top.
-    kinds.last() == Some(&format!("fuse.{SUBTYPE}"))
+    kinds.next() == Some(&format!("fuse.{SUBTYPE}"))
 }
 
 /// Undoes the octal escapes of mountinfo.
@@ -78,7 +78,9 @@ fn unescape(text: &str) -> String {
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
         match tail {
-            [a, b, c, ..] if *first == b'\\' && [a, b, c].iter().all(|d| (b'0'..=b'7').contains(d)) => {
+            [a, b, c, ..]
+                if *first == b'\\' && [a, b, c].iter().all(|d| (b'0'..=b'7').contains(d)) =>
+            {
                 bytes.push((a - b'0') << 6 | (b - b'0') << 3 | (c - b'0'));
                 rest = &tail[3..];
             }

@@ -284,7 +284,9 @@ impl Attempt<'_> {
         };
         let requests = &self.bucket.requests;
         requests.replayed.fetch_add(1, Ordering::Relaxed);
-        let session = sessions.renew(failure.generation, reason, self.asker).await?;
+        let session = sessions
+            .renew(failure.generation, reason, self.asker)
+            .await?;
         self.lease = self.bucket.sign_with(session);
         Ok(())
     }

@@ -63,7 +63,8 @@ fn scene() -> Scene {
     let alice = sandbox.create_user("alice");
     let device = sandbox.create_device(&alice);
     let docs = sandbox.create_bucket("docs");
-    docs.set_policy(policies::require_mfa_null_age("docs")).unwrap();
+    docs.set_policy(policies::require_mfa_null_age("docs"))
+        .unwrap();
     for key in ["a", "open/a", "open/b", "secret/a", "secret/b"] {
         docs.put(key, key.to_owned());
     }
@@ -130,7 +131,10 @@ async fn a_real_denial_asks_nobody_on_a_fresh_session_and_on_an_old_one() {
     scene.docs.set_policy(policies::merge(&deny)).unwrap();
     scene.head("open/a").await.unwrap();
     for minutes in [0, 30] {
-        scene.sandbox.clock().advance(Duration::from_secs(minutes * 60));
+        scene
+            .sandbox
+            .clock()
+            .advance(Duration::from_secs(minutes * 60));
         for key in ["secret/a", "secret/b"] {
             let denied = scene.head(key).await;
             assert!(matches!(denied, Err(StoreError::Denied(_))), "{denied:?}");
@@ -169,9 +173,17 @@ async fn a_prefix_with_its_own_age_limit_is_learned() {
     scene.head("open/a").await.unwrap();
     scene.sandbox.clock().advance(Duration::from_secs(2000));
     // The session works elsewhere, so this looks like a real denial, and the log names `renew`.
-    assert!(matches!(scene.head("secret/a").await, Err(StoreError::Denied(_))));
+    assert!(matches!(
+        scene.head("secret/a").await,
+        Err(StoreError::Denied(_))
+    ));
     assert_eq!(scene.asked(), 1);
-    scene.bucket.sessions.ask_now(None, &Asker::person()).await.unwrap();
+    scene
+        .bucket
+        .sessions
+        .ask_now(None, &Asker::person())
+        .await
+        .unwrap();
     scene.head("secret/a").await.unwrap();
     // From now on it is known, even in a generation in which it was not read.
     scene.sandbox.clock().advance(Duration::from_secs(7200));
@@ -232,10 +244,16 @@ async fn three_hundred_at_once_ask_one_question() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_absent_key_is_absent_and_a_broken_server_is_not() {
     let scene = scene();
-    assert!(matches!(scene.head("absent").await, Err(StoreError::NotFound)));
+    assert!(matches!(
+        scene.head("absent").await,
+        Err(StoreError::NotFound)
+    ));
     let always = s3mfa_sandbox::FOREVER;
     let any = s3mfa_sandbox::Matcher::any();
-    scene.sandbox.faults().status(any, 403, "SignatureDoesNotMatch", always);
+    scene
+        .sandbox
+        .faults()
+        .status(any, 403, "SignatureDoesNotMatch", always);
     let broken = scene.head("a").await;
     assert!(matches!(broken, Err(StoreError::Service(_))), "{broken:?}");
     assert_eq!(scene.asked(), 1);

@@ -96,10 +96,16 @@ fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
     match (status, code) {
         (
             _,
-            "ExpiredToken" | "ExpiredTokenException" | "InvalidToken" | "TokenRefreshRequired"
-            | "RequestExpired" | "InvalidAccessKeyId" | "InvalidClientTokenId",
+            "ExpiredToken"
+            | "ExpiredTokenException"
+            | "InvalidToken"
+            | "TokenRefreshRequired"
+            | "RequestExpired"
+            | "InvalidAccessKeyId"
+            | "InvalidClientTokenId",
         ) => Kind::Token,
-        (301 | 307, _) | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
+        (301 | 307, _)
+        | (400, "AuthorizationHeaderMalformed" | "IllegalLocationConstraintException") => {
             match region {
                 Some(region) => Kind::Region(tame(region)),
                 None => Kind::Other,

@@ -151,7 +151,9 @@ impl S3 {
         match request.send().await {
             Ok(output) => {
                 // `bytes 0-0/1234`: the size stands behind the slash.
-                let total = output.content_range().and_then(|r| r.rsplit('/').next()?.parse().ok());
+                let total = output
+                    .content_range()
+                    .and_then(|r| r.rsplit('/').next()?.parse().ok());
                 Ok(Object {
                     size: total.unwrap_or_else(|| size(output.content_length)),
                     modified: time(output.last_modified),
@@ -202,7 +204,12 @@ impl S3 {
         let prefixes = answer.common_prefixes.unwrap_or_default();
         let objects = answer.contents.unwrap_or_default();
         let mut entries = Vec::with_capacity(prefixes.len() + objects.len());
-        entries.extend(prefixes.into_iter().filter_map(|p| p.prefix).map(Entry::Prefix));
+        entries.extend(
+            prefixes
+                .into_iter()
+                .filter_map(|p| p.prefix)
+                .map(Entry::Prefix),
+        );
         for object in objects {
             let facts = Object {
                 size: size(object.size),
@@ -235,7 +242,11 @@ impl S3 {
             .bucket(&*self.bucket)
             .key(key)
             .set_if_match((!etag.is_empty()).then(|| etag.to_owned()))
-            .range(format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
+            .range(format!(
+                "bytes={}-{}",
+                range.start,
+                range.end.saturating_sub(1)
+            ))
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;

@@ -104,7 +104,11 @@ impl Evidence {
             return Verdict::Real;
         }
         let is_fresh = age < FRESH;
-        let without_witness = if is_fresh { Verdict::Real } else { Verdict::Renew };
+        let without_witness = if is_fresh {
+            Verdict::Real
+        } else {
+            Verdict::Renew
+        };
         if generation != self.generation {
             return without_witness;
         }
@@ -199,7 +203,10 @@ mod tests {
     fn what_worked_in_this_generation_and_is_denied_now_has_worn_out() {
         let mut evidence = Evidence::default();
         evidence.worked(Generation(1), &read("docs/a"));
-        assert_eq!(evidence.denied(Generation(1), OLD, &read("docs/b")), Verdict::Renew);
+        assert_eq!(
+            evidence.denied(Generation(1), OLD, &read("docs/b")),
+            Verdict::Renew
+        );
     }
 
     #[test]
@@ -208,11 +215,20 @@ mod tests {
         let generation = Generation(1);
         evidence.worked(generation, &list(""));
         let denied = read("secret/a");
-        assert_eq!(evidence.denied(generation, OLD, &denied), Verdict::Ask(list("")));
+        assert_eq!(
+            evidence.denied(generation, OLD, &denied),
+            Verdict::Ask(list(""))
+        );
         evidence.settle(generation, OLD, &denied);
-        assert_eq!(evidence.denied(generation, OLD, &read("secret/b")), Verdict::Real);
+        assert_eq!(
+            evidence.denied(generation, OLD, &read("secret/b")),
+            Verdict::Real
+        );
         // Listing is another permission.
-        assert_eq!(evidence.denied(generation, OLD, &list("secret/")), Verdict::Ask(list("")));
+        assert_eq!(
+            evidence.denied(generation, OLD, &list("secret/")),
+            Verdict::Ask(list(""))
+        );
     }
 
     #[test]
@@ -222,12 +238,18 @@ mod tests {
         evidence.settle(Generation(1), OLD, &read("tax/a"));
         evidence.worked(Generation(2), &read("tax/a"));
         evidence.worked(Generation(3), &list(""));
-        assert_eq!(evidence.denied(Generation(3), OLD, &read("tax/a")), Verdict::Renew);
+        assert_eq!(
+            evidence.denied(Generation(3), OLD, &read("tax/a")),
+            Verdict::Renew
+        );
     }
 
     #[test]
     fn an_old_session_that_never_did_anything_is_renewed() {
         let evidence = Evidence::default();
-        assert_eq!(evidence.denied(Generation(1), OLD, &read("a")), Verdict::Renew);
+        assert_eq!(
+            evidence.denied(Generation(1), OLD, &read("a")),
+            Verdict::Renew
+        );
     }
 }

@@ -13,7 +13,9 @@ use crate::scene::{Scene, errno, noise};
 
 /// The seed of this run: `S3MFA_SEED` to repeat one.
 fn seed() -> u64 {
-    let given = std::env::var("S3MFA_SEED").ok().and_then(|seed| seed.parse().ok());
+    let given = std::env::var("S3MFA_SEED")
+        .ok()
+        .and_then(|seed| seed.parse().ok());
     let seed = given.unwrap_or_else(|| {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
         u64::from(now.unwrap().subsec_nanos())
@@ -42,12 +44,21 @@ fn a_sequential_reader_of_200_mb_never_notices() {
     let content = noise(seed, size);
     scene.bucket.put("big", content.clone());
     let mount = scene.mount(&[]);
-    scene.sandbox.faults().expire_after_bytes(seed % (size as u64 * 9 / 10));
+    scene
+        .sandbox
+        .faults()
+        .expire_after_bytes(seed % (size as u64 * 9 / 10));
     let device = scene.device.clone();
-    let answering = scene.pinentry.answer_after(Duration::ZERO, move || device.unspent_code());
+    let answering = scene
+        .pinentry
+        .answer_after(Duration::ZERO, move || device.unspent_code());
     assert!(digest(&mount.file("big")).unwrap() == Sha256::digest(&content).to_vec());
     answering.join().unwrap();
-    assert_eq!(scene.pinentry.asked(), 2, "the first login, and one for the expiry");
+    assert_eq!(
+        scene.pinentry.asked(),
+        2,
+        "the first login, and one for the expiry"
+    );
 }
 
 /// 300 readers of different files, and a person who takes a while.
@@ -56,7 +67,9 @@ fn concurrent_readers(pause: Duration) {
     let scene = Scene::new();
     let size = 300_000;
     for i in 0..300 {
-        scene.bucket.put(&format!("dir/f{i}"), noise(seed + i, size));
+        scene
+            .bucket
+            .put(&format!("dir/f{i}"), noise(seed + i, size));
     }
     let mount = scene.mount(&[]);
     scene
@@ -64,7 +77,9 @@ fn concurrent_readers(pause: Duration) {
         .faults()
         .expire_after_bytes(seed % (300 * size as u64 / 2));
     let device = scene.device.clone();
-    let answering = scene.pinentry.answer_after(pause, move || device.unspent_code());
+    let answering = scene
+        .pinentry
+        .answer_after(pause, move || device.unspent_code());
     let readers: Vec<_> = (0..300)
         .map(|i| {
             let path = mount.file(&format!("dir/f{i}"));
@@ -76,7 +91,9 @@ fn concurrent_readers(pause: Duration) {
     }
     answering.join().unwrap();
     assert_eq!(scene.pinentry.asked(), 2);
-    let replayed = mount.status(&scene)["requests"]["replayed"].as_u64().unwrap();
+    let replayed = mount.status(&scene)["requests"]["replayed"]
+        .as_u64()
+        .unwrap();
     eprintln!("{replayed} requests were sent again");
 }
 
@@ -156,7 +173,10 @@ fn a_real_denial_is_eacces_and_asks_nobody() {
 #[test]
 fn a_session_that_ends_by_the_clock_is_renewed_without_asking_s3_first() {
     let scene = Scene::new();
-    scene.sandbox.sessions().set_max_session(Duration::from_secs(6));
+    scene
+        .sandbox
+        .sessions()
+        .set_max_session(Duration::from_secs(6));
     scene.bucket.put("f", "content");
     let mount = scene.mount(&[]);
     let start = Instant::now();
@@ -169,5 +189,11 @@ fn a_session_that_ends_by_the_clock_is_renewed_without_asking_s3_first() {
     assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
     answering.join().unwrap();
     assert_eq!(scene.sandbox.counts().with_code("ExpiredToken"), 0);
-    assert!(scene.pinentry.last("SETDESC").unwrap().contains("expired at"));
+    assert!(
+        scene
+            .pinentry
+            .last("SETDESC")
+            .unwrap()
+            .contains("expired at")
+    );
 }

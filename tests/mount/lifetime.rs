@@ -31,11 +31,16 @@ fn the_command_returns_when_the_mount_serves_and_unmount_ends_it() {
     assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "content");
 
     let status = scene.control(&["status"]);
-    assert!(status.out.contains("docs on") && status.out.contains("live until"), "{status:?}");
+    assert!(
+        status.out.contains("docs on") && status.out.contains("live until"),
+        "{status:?}"
+    );
     let ended = scene.control(&["unmount", path.to_str().unwrap()]);
     assert_eq!(ended.code, 0, "{ended:?}");
     assert!(!crate::scene::is_mounted(&path));
-    wait_until("the daemon's end", || scene.control(&["status"]).out == "nothing is mounted\n");
+    wait_until("the daemon's end", || {
+        scene.control(&["status"]).out == "nothing is mounted\n"
+    });
     let again = scene.control(&["unmount", path.to_str().unwrap()]);
     assert_eq!(again.code, 1, "{again:?}");
     assert!(again.err.contains("nothing mounted"), "{again:?}");
@@ -56,7 +61,10 @@ fn the_daemon_leaves_the_terminals_session_and_its_pipes() {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let session = stat.rsplit(") ").next().unwrap().split(' ').nth(3).unwrap();
     assert_eq!(session, pid.to_string());
-    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(), Some("/"));
+    assert_eq!(
+        fs::read_link(format!("/proc/{pid}/cwd")).unwrap().to_str(),
+        Some("/")
+    );
 }
 
 #[test]
@@ -72,7 +80,11 @@ fn each_kind_of_failure_has_its_exit_code_and_a_sentence() {
     try_with(&["docs"], 2, "MOUNTPOINT");
     try_with(&["docs", place, "--frobnicate"], 2, "--frobnicate");
     try_with(&["docs", "/nowhere/at/all"], 2, "mkdir -p");
-    try_with(&["docs", place, "--profile", "absent"], 2, "there are: default");
+    try_with(
+        &["docs", place, "--profile", "absent"],
+        2,
+        "there are: default",
+    );
     try_with(&["docs", place, "--mfa-serial", "short"], 2, "MFA device");
     try_with(&["docs", place, "--prompt", "none"], 3, "switched off");
     try_with(&["check", place], 2, "s3://check");
@@ -81,7 +93,11 @@ fn each_kind_of_failure_has_its_exit_code_and_a_sentence() {
     answering.join().unwrap();
     let dead = ["--sts-endpoint-url", "http://127.0.0.1:9"];
     let answering = scene.pinentry.answer_next(scene.device.unspent_code());
-    try_with(&["docs", place, dead[0], dead[1]], 4, "STS at http://127.0.0.1:9");
+    try_with(
+        &["docs", place, dead[0], dead[1]],
+        4,
+        "STS at http://127.0.0.1:9",
+    );
     answering.join().unwrap();
     let refusing = scene.pinentry.answer_next("cancel".to_owned());
     try_with(&["docs", place], 3, "cancelled");
@@ -121,7 +137,12 @@ fn a_signal_unmounts_cleanly() {
         assert_eq!(mount.wait().code(), Some(0));
         assert!(!mount.is_mounted(), "also with a file open");
         drop(open);
-        assert!(fs::read_dir(scene.home().join("run/s3mfa-mount")).unwrap().next().is_none());
+        assert!(
+            fs::read_dir(scene.home().join("run/s3mfa-mount"))
+                .unwrap()
+                .next()
+                .is_none()
+        );
     }
 }
 
@@ -152,12 +173,18 @@ fn an_unmount_from_outside_ends_the_daemon_and_nothing_else() {
     let mut mount = scene.mount(&[]);
     crate::scene::detach(mount.path());
     // Somebody else's mount on the same place, at once.
-    let other = Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(mount.path()).status();
+    let other = Command::new("mount")
+        .args(["-t", "tmpfs", "tmpfs"])
+        .arg(mount.path())
+        .status();
     let is_root = other.is_ok_and(|status| status.success());
     assert_eq!(mount.wait().code(), Some(0));
     if is_root {
         let unmounted = Command::new("umount").arg(mount.path()).status();
-        assert!(unmounted.unwrap().success(), "the other mount is still there");
+        assert!(
+            unmounted.unwrap().success(),
+            "the other mount is still there"
+        );
     }
 }
 
@@ -218,14 +245,22 @@ fn a_dialog_does_not_outlive_a_daemon_that_was_killed() {
 fn only_its_user_may_use_the_control_socket() {
     let scene = Scene::new();
     let mount = scene.mount(&[]);
-    let socket = scene.home().join(format!("run/s3mfa-mount/{}.sock", mount.pid()));
-    let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
+    let socket = scene
+        .home()
+        .join(format!("run/s3mfa-mount/{}.sock", mount.pid()));
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&socket).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o600);
     if !nix::unistd::geteuid().is_root() {
         return;
     }
     // The file's mode cannot be had by a stranger, so it is opened up first.
-    for path in [scene.home(), &scene.home().join("run"), socket.parent().unwrap(), &socket] {
+    for path in [
+        scene.home(),
+        &scene.home().join("run"),
+        socket.parent().unwrap(),
+        &socket,
+    ] {
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o777);
         fs::set_permissions(path, mode).unwrap();
     }
@@ -243,7 +278,11 @@ fn only_its_user_may_use_the_control_socket() {
         .uid(65534)
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&stranger.stdout), "0", "hung up without a word");
+    assert_eq!(
+        String::from_utf8_lossy(&stranger.stdout),
+        "0",
+        "hung up without a word"
+    );
     assert_eq!(scene.sandbox.counts().of(Kind::GetSessionToken), 1);
 }
 

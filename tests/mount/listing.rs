@@ -53,7 +53,10 @@ fn a_hundred_thousand_names_are_complete_and_the_first_show_soon() {
     assert!(first < latency * 4 + Duration::from_secs(1), "{first:?}");
     scene.sandbox.faults().clear();
     assert_eq!(entries.count(), 99_999);
-    eprintln!("first name after {first:?}, all after {:?}", start.elapsed());
+    eprintln!(
+        "first name after {first:?}, all after {:?}",
+        start.elapsed()
+    );
 }
 
 #[test]
@@ -66,7 +69,12 @@ fn a_directory_that_was_just_listed_answers_lookups_without_s3() {
     assert_eq!(names(&mount.file("dir")).len(), 500);
     scene.sandbox.reset_counts();
     for i in 0..500 {
-        assert_eq!(fs::metadata(mount.file(&format!("dir/f{i}"))).unwrap().len(), 1);
+        assert_eq!(
+            fs::metadata(mount.file(&format!("dir/f{i}")))
+                .unwrap()
+                .len(),
+            1
+        );
     }
     assert!(!mount.file("dir/absent").exists());
     assert_eq!(scene.sandbox.counts().total(), 0);
@@ -105,4 +113,24 @@ fn a_change_from_outside_shows_after_the_ttl() {
     scene.bucket.put("f/below", "x");
     assert!(fs::metadata(mount.file("f")).unwrap().is_dir());
     assert_eq!(fs::read_to_string(mount.file("f/below")).unwrap(), "x");
+}
+
+#[test]
+fn many_lookups_in_one_directory_become_one_listing() {
+    let scene = Scene::new();
+    for i in 0..2000 {
+        scene.bucket.put(&format!("dir/f{i}"), "x");
+    }
+    let mount = scene.mount(&["--metadata-ttl", "60"]);
+    for i in 0..2000 {
+        assert_eq!(
+            fs::metadata(mount.file(&format!("dir/f{i}")))
+                .unwrap()
+                .len(),
+            1
+        );
+    }
+    assert!(!mount.file("dir/absent").exists());
+    let counts = scene.sandbox.counts();
+    assert!(counts.total() < 50, "{counts:?}");
 }

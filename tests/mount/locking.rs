@@ -27,8 +27,14 @@ fn nothing_comes_out_after_lock_and_everything_after_a_code() {
     refusing.join().unwrap();
     assert_eq!(errno(file.read_at(&mut bytes, 1 << 20)), libc::EKEYEXPIRED);
     assert_eq!(errno(fs::read(&path)), libc::EKEYEXPIRED);
-    assert_eq!(errno(fs::read_dir(mount.file("dir")).map(drop)), libc::EKEYEXPIRED);
-    assert_eq!(errno(fs::read_dir(mount.path()).map(drop)), libc::EKEYEXPIRED);
+    assert_eq!(
+        errno(fs::read_dir(mount.file("dir")).map(drop)),
+        libc::EKEYEXPIRED
+    );
+    assert_eq!(
+        errno(fs::read_dir(mount.path()).map(drop)),
+        libc::EKEYEXPIRED
+    );
     assert!(fs::metadata(mount.path()).is_ok(), "the root answers");
 
     let answering = scene.pinentry.answer_next(scene.device.unspent_code());
@@ -54,7 +60,11 @@ with open(sys.argv[1], 'rb') as f:
 
 #[test]
 fn a_mapping_faults_after_lock() {
-    if !crate::scene::parts::are_here("a_mapping_faults_after_lock", &["python3"], "apt-get install python3") {
+    if !crate::scene::parts::are_here(
+        "a_mapping_faults_after_lock",
+        &["python3"],
+        "apt-get install python3",
+    ) {
         return;
     }
     let scene = Scene::new();

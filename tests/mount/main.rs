@@ -21,4 +21,5 @@ mod prompting;
 mod reading;
 mod refusing;
 mod secrets;
+mod systemd;
 mod waiting;

@@ -16,7 +16,11 @@ fn a_pinentry_that_dies_is_said_and_the_daemon_lives() {
     let dying = scene.pinentry.answer_next("die".to_owned());
     assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
     dying.join().unwrap();
-    assert!(mount.log().contains("died before it had an answer"), "{}", mount.log());
+    assert!(
+        mount.log().contains("died before it had an answer"),
+        "{}",
+        mount.log()
+    );
     lives(&scene, &mount);
 }
 
@@ -53,7 +57,11 @@ fn a_pinentry_that_is_missing_is_said_with_what_to_install() {
     let scene = Scene::new();
     let mut mount = scene.start(&["--pinentry-program", "/nowhere/pinentry"]);
     assert_eq!(mount.wait().code(), Some(3));
-    assert!(mount.log().contains("`/nowhere/pinentry` is not installed"), "{}", mount.log());
+    assert!(
+        mount.log().contains("`/nowhere/pinentry` is not installed"),
+        "{}",
+        mount.log()
+    );
     assert!(mount.log().contains("apt-get install"), "{}", mount.log());
 }
 
@@ -69,12 +77,20 @@ fn without_a_display_and_a_terminal_nobody_can_be_asked_and_renew_is_named() {
     mount.wait_until_mounted();
     let start = Instant::now();
     // A program that has no terminal either.
-    let status = Command::new("setsid").arg("cat").arg(mount.file("f")).output().unwrap();
+    let status = Command::new("setsid")
+        .arg("cat")
+        .arg(mount.file("f"))
+        .output()
+        .unwrap();
     assert!(!status.status.success());
     assert!(start.elapsed() < Duration::from_secs(5));
     let told = String::from_utf8_lossy(&status.stderr).into_owned();
     assert!(told.contains("Key has expired"), "{told}");
-    assert!(mount.log().contains("no display") && mount.log().contains("renew"), "{}", mount.log());
+    assert!(
+        mount.log().contains("no display") && mount.log().contains("renew"),
+        "{}",
+        mount.log()
+    );
     assert_eq!(mount.status(&scene)["session"]["state"], "locked");
 }
 
@@ -93,10 +109,18 @@ fn a_real_pinentry_without_display_and_terminal_is_a_clear_message() {
     command.env_clear().envs(scene.environment());
     let path = scene.mountpoint("mnt");
     command.args(["docs", path.to_str().unwrap(), "--foreground"]);
-    command.args(["--pinentry-program", "pinentry-curses", "--prompt", "pinentry"]);
+    command.args([
+        "--pinentry-program",
+        "pinentry-curses",
+        "--prompt",
+        "pinentry",
+    ]);
     let outcome = crate::scene::run(&mut command);
     assert_eq!(outcome.code, 3, "{outcome:?}");
-    assert!(outcome.err.contains("neither a display nor a terminal"), "{outcome:?}");
+    assert!(
+        outcome.err.contains("neither a display nor a terminal"),
+        "{outcome:?}"
+    );
 }
 
 #[test]
@@ -117,7 +141,11 @@ fn a_command_can_give_the_code() {
     scene.sandbox.sessions().expire_all();
     fs::remove_file(&code).unwrap();
     assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
-    assert!(mount.log().contains("--mfa-process failed"), "{}", mount.log());
+    assert!(
+        mount.log().contains("--mfa-process failed"),
+        "{}",
+        mount.log()
+    );
 }
 
 #[test]
@@ -135,8 +163,14 @@ fn the_dialog_tells_what_for_and_why() {
     assert_eq!(read.stdout, b"content");
     answering.join().unwrap();
     let second = scene.pinentry.last("SETDESC").unwrap();
-    assert!(second.contains("ended at") && second.contains("cat ("), "{second}");
-    assert_eq!(scene.pinentry.last("SETPROMPT").unwrap(), "SETPROMPT MFA code:");
+    assert!(
+        second.contains("ended at") && second.contains("cat ("),
+        "{second}"
+    );
+    assert_eq!(
+        scene.pinentry.last("SETPROMPT").unwrap(),
+        "SETPROMPT MFA code:"
+    );
 }
 
 /// A terminal that a test types on: tmux.
@@ -147,8 +181,20 @@ impl Terminal {
         let socket = scene.home().join("tmux");
         let terminal = Self(socket.display().to_string());
         let mut tmux = terminal.tmux();
-        tmux.env_clear().envs(scene.environment()).env("TERM", "xterm");
-        tmux.args(["-f", "/dev/null", "new-session", "-d", "-x", "90", "-y", "24", command]);
+        tmux.env_clear()
+            .envs(scene.environment())
+            .env("TERM", "xterm");
+        tmux.args([
+            "-f",
+            "/dev/null",
+            "new-session",
+            "-d",
+            "-x",
+            "90",
+            "-y",
+            "24",
+            command,
+        ]);
         assert!(tmux.status().unwrap().success());
         terminal
     }
@@ -206,7 +252,11 @@ fn renew_on_a_terminal(scene: &Scene, code: &str) -> Option<String> {
 fn a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one() {
     let test = "a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one";
     if !tmux_is_here(test)
-        || !parts::are_here(test, &["pinentry-curses"], "apt-get install pinentry-curses")
+        || !parts::are_here(
+            test,
+            &["pinentry-curses"],
+            "apt-get install pinentry-curses",
+        )
     {
         return;
     }

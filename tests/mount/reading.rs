@@ -23,17 +23,26 @@ fn a_tree_shows_as_it_is_and_reads_byte_for_byte() {
         .collect();
     names.sort();
     assert_eq!(names, ["big.bin", "dir", "empty", "hello.txt", "marker"]);
-    assert_eq!(fs::read_to_string(mount.file("hello.txt")).unwrap(), "hello\n");
+    assert_eq!(
+        fs::read_to_string(mount.file("hello.txt")).unwrap(),
+        "hello\n"
+    );
     assert_eq!(fs::read(mount.file("empty")).unwrap(), b"");
     assert!(fs::read(mount.file("big.bin")).unwrap() == big);
-    assert_eq!(fs::read_to_string(mount.file("dir/sub/deep.txt")).unwrap(), "deep");
+    assert_eq!(
+        fs::read_to_string(mount.file("dir/sub/deep.txt")).unwrap(),
+        "deep"
+    );
     assert_eq!(fs::read_dir(mount.file("marker")).unwrap().count(), 0);
 
     let about = fs::metadata(mount.file("big.bin")).unwrap();
     assert_eq!((about.len(), about.mode()), (big.len() as u64, 0o100_644));
     assert!(fs::metadata(mount.file("dir")).unwrap().is_dir());
     assert_eq!(errno(fs::metadata(mount.file("absent"))), libc::ENOENT);
-    assert_eq!(errno(fs::metadata(mount.file("hello.txt/x"))), libc::ENOTDIR);
+    assert_eq!(
+        errno(fs::metadata(mount.file("hello.txt/x"))),
+        libc::ENOTDIR
+    );
     let long = "x".repeat(256);
     assert_eq!(errno(fs::metadata(mount.file(&long))), libc::ENAMETOOLONG);
     assert_eq!(scene.pinentry.asked(), 1);
@@ -59,7 +68,10 @@ fn random_reads_are_right_and_fetch_little() {
         assert!(bytes[..] == big[start..start + 5000], "at {at}");
     }
     let served = scene.sandbox.counts().bytes_served();
-    assert!(served < 50 * 200 * 1024, "{served} bytes for 50 reads of 5,000");
+    assert!(
+        served < 50 * 200 * 1024,
+        "{served} bytes for 50 reads of 5,000"
+    );
 }
 
 #[test]

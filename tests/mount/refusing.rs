@@ -26,7 +26,11 @@ fn cancel_fails_everything_that_waits_and_a_cool_down_follows() {
     for reader in readers {
         assert_eq!(reader.join().unwrap(), libc::EKEYEXPIRED);
     }
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(1),
+        "{:?}",
+        start.elapsed()
+    );
     // Quiet for two seconds, then for ten.
     assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
     assert_eq!(scene.pinentry.asked(), 2);
@@ -39,7 +43,11 @@ fn cancel_fails_everything_that_waits_and_a_cool_down_follows() {
     refusing.join().unwrap();
     thread::sleep(Duration::from_secs(3));
     assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
-    assert_eq!(scene.pinentry.asked(), 3, "still quiet after what was enough before");
+    assert_eq!(
+        scene.pinentry.asked(),
+        3,
+        "still quiet after what was enough before"
+    );
 
     let answering = scene.pinentry.answer_next(scene.device.unspent_code());
     let renewed = scene.control(&["renew", mount.path().to_str().unwrap()]);
@@ -58,10 +66,15 @@ fn nobody_answers_and_all_fail_at_the_deadline_but_a_late_answer_opens() {
     let start = Instant::now();
     assert_eq!(errno(fs::read(mount.file("f"))), libc::EKEYEXPIRED);
     let waited = start.elapsed();
-    assert!(waited >= Duration::from_secs(2) && waited < Duration::from_secs(4), "{waited:?}");
+    assert!(
+        waited >= Duration::from_secs(2) && waited < Duration::from_secs(4),
+        "{waited:?}"
+    );
     assert!(scene.pinentry.is_open());
     assert!(scene.pinentry.answer(&scene.device.unspent_code()));
-    wait_until("the late session", || mount.status(&scene)["session"]["state"] == "live");
+    wait_until("the late session", || {
+        mount.status(&scene)["session"]["state"] == "live"
+    });
     assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
     assert_eq!(scene.pinentry.asked(), 2);
 }
@@ -77,14 +90,21 @@ fn login_after(answers: &[&str], complaints: &[&str]) {
         let error = scene.pinentry.last("SETERROR").unwrap();
         assert!(error.contains(complaint), "{answer}: {error}");
     }
-    assert_eq!(scene.sandbox.counts().of(Kind::GetSessionToken), 0, "checked here");
+    assert_eq!(
+        scene.sandbox.counts().of(Kind::GetSessionToken),
+        0,
+        "checked here"
+    );
     assert!(scene.pinentry.answer(&scene.device.unspent_code()));
     mount.wait_until_mounted();
 }
 
 #[test]
 fn what_cannot_be_a_code_is_said_in_the_dialog_and_not_sent() {
-    login_after(&["12345", "12a456"], &["has six digits, this one has 5", "digits only"]);
+    login_after(
+        &["12345", "12a456"],
+        &["has six digits, this one has 5", "digits only"],
+    );
 }
 
 #[test]
@@ -108,7 +128,10 @@ fn a_wrong_code_is_said_in_the_dialog_and_the_third_is_the_last() {
         scene.pinentry.wait_until_asked(usize::try_from(i).unwrap());
         if i > 1 {
             let error = scene.pinentry.last("SETERROR").unwrap();
-            assert!(error.contains("refused the code") && error.contains("of 3"), "{error}");
+            assert!(
+                error.contains("refused the code") && error.contains("of 3"),
+                "{error}"
+            );
         }
         // Half a million away from the codes of these minutes, in all likelihood.
         let wrong = format!("{:06}", (right + 500_000 + i) % 1_000_000);
@@ -117,7 +140,11 @@ fn a_wrong_code_is_said_in_the_dialog_and_the_third_is_the_last() {
     assert_eq!(mount.wait().code(), Some(3));
     assert_eq!(scene.pinentry.asked(), 3);
     assert_eq!(scene.sandbox.counts().codes_sent(), 3);
-    assert!(mount.log().contains("no session after 3 codes"), "{}", mount.log());
+    assert!(
+        mount.log().contains("no session after 3 codes"),
+        "{}",
+        mount.log()
+    );
 }
 
 #[test]
@@ -136,7 +163,10 @@ fn a_code_that_was_used_is_never_sent_again() {
     assert!(scene.pinentry.answer(&used));
     scene.pinentry.wait_until_asked(3);
     let error = scene.pinentry.last("SETERROR").unwrap();
-    assert!(error.contains("already used") && error.contains("next one shows in"), "{error}");
+    assert!(
+        error.contains("already used") && error.contains("next one shows in"),
+        "{error}"
+    );
     assert!(scene.pinentry.answer(&scene.device.unspent_code()));
     assert_eq!(reader.join().unwrap().unwrap(), "content");
     assert_eq!(scene.sandbox.counts().spent_codes_sent(), 0);

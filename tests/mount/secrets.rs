@@ -17,7 +17,12 @@ fn visible(of: u32) -> BTreeSet<String> {
     for entry in processes.flatten() {
         let path = entry.path();
         let parent = fs::read_to_string(path.join("stat")).ok().and_then(|stat| {
-            stat.rsplit(") ").next()?.split(' ').nth(1)?.parse::<u32>().ok()
+            stat.rsplit(") ")
+                .next()?
+                .split(' ')
+                .nth(1)?
+                .parse::<u32>()
+                .ok()
         });
         let is_child = parent == Some(of);
         let name = entry.file_name();
@@ -52,7 +57,13 @@ fn no_secret_is_in_the_log_at_trace_or_in_what_processes_show() {
     command
         .env("AWS_ACCESS_KEY_ID", scene.alice.access_key_id())
         .env("AWS_SECRET_ACCESS_KEY", scene.alice.secret_access_key());
-    command.args(["docs", path.to_str().unwrap(), "--foreground", "--metadata-ttl", "0"]);
+    command.args([
+        "docs",
+        path.to_str().unwrap(),
+        "--foreground",
+        "--metadata-ttl",
+        "0",
+    ]);
     command.args(["--log-level", "trace"]);
     let mount = crate::scene::Mount::spawn(command, &path);
     let looking = Arc::new(AtomicBool::new(true));
@@ -89,22 +100,41 @@ fn no_secret_is_in_the_log_at_trace_or_in_what_processes_show() {
     let status = scene.control(&["status", "--json"]);
     looking.store(false, Ordering::SeqCst);
     let seen = looker.join().unwrap();
-    assert!(seen.iter().any(|text| text.contains("--prompt-helper")), "the helper was looked at");
-    assert!(seen.iter().any(|text| text.contains("pinentry/pinentry")), "and the dialog");
+    assert!(
+        seen.iter().any(|text| text.contains("--prompt-helper")),
+        "the helper was looked at"
+    );
+    assert!(
+        seen.iter().any(|text| text.contains("pinentry/pinentry")),
+        "and the dialog"
+    );
 
-    let mut secrets = vec![scene.alice.secret_access_key().to_owned(), "Signature=".to_owned()];
+    let mut secrets = vec![
+        scene.alice.secret_access_key().to_owned(),
+        "Signature=".to_owned(),
+    ];
     secrets.extend(codes);
     secrets.extend(scene.sandbox.sessions().secrets());
-    assert_eq!(secrets.len(), 2 + 3 + 2 * 2, "two sessions, each with a key and a token");
+    assert_eq!(
+        secrets.len(),
+        2 + 3 + 2 * 2,
+        "two sessions, each with a key and a token"
+    );
     let log = mount.log();
-    assert!(log.contains("TRACE") || log.contains("DEBUG") || log.lines().count() > 3, "{log}");
+    assert!(
+        log.contains("TRACE") || log.contains("DEBUG") || log.lines().count() > 3,
+        "{log}"
+    );
     let dialogs = scene.pinentry.log();
     for (place, text) in [("log", &log), ("status", &status.out), ("dialog", &dialogs)]
         .into_iter()
         .chain(seen.iter().map(|text| ("process", text)))
     {
         for secret in &secrets {
-            assert!(!text.contains(secret.as_str()), "{secret:?} is in the {place}:\n{text}");
+            assert!(
+                !text.contains(secret.as_str()),
+                "{secret:?} is in the {place}:\n{text}"
+            );
         }
     }
 }

@@ -36,7 +36,10 @@ fn dies_of(signal: i32, mut child: Child) {
     wait_until_parked(&child);
     kill(child.id(), signal);
     let took = ends_within(&mut child, Duration::from_secs(5));
-    assert!(took.is_some_and(|took| took < Duration::from_secs(1)), "signal {signal}: {took:?}");
+    assert!(
+        took.is_some_and(|took| took < Duration::from_secs(1)),
+        "signal {signal}: {took:?}"
+    );
 }
 
 #[test]
@@ -74,8 +77,14 @@ fn a_reader_behind_a_silent_server_dies_within_a_second() {
     let scene = Scene::new();
     scene.bucket.put("f", "content");
     let mount = scene.mount(&[]);
-    scene.sandbox.faults().stall(Matcher::kind(Kind::Get), FOREVER);
-    dies_of(libc::SIGKILL, program(&["cat", mount.file("f").to_str().unwrap()]));
+    scene
+        .sandbox
+        .faults()
+        .stall(Matcher::kind(Kind::Get), FOREVER);
+    dies_of(
+        libc::SIGKILL,
+        program(&["cat", mount.file("f").to_str().unwrap()]),
+    );
 }
 
 #[test]
@@ -89,7 +98,10 @@ fn signals_that_runtimes_use_disturb_nothing() {
     for signal in [libc::SIGURG, libc::SIGCHLD, libc::SIGWINCH] {
         kill(child.id(), signal);
     }
-    assert!(ends_within(&mut child, Duration::from_secs(1)).is_none(), "it still waits");
+    assert!(
+        ends_within(&mut child, Duration::from_secs(1)).is_none(),
+        "it still waits"
+    );
     assert!(scene.pinentry.answer(&scene.device.unspent_code()));
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.stdout, b"content");

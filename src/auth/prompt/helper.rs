@@ -92,7 +92,9 @@ async fn converse(order: Order) -> Result<SecretString, PromptError> {
         .spawn()
         .map_err(|e| broken("cannot be started", e))?;
     let (Some(mut input), Some(mut output)) = (child.stdin.take(), child.stdout.take()) else {
-        return Err(PromptError::Unavailable("the prompt process has no pipes".to_owned()));
+        return Err(PromptError::Unavailable(
+            "the prompt process has no pipes".to_owned(),
+        ));
     };
     let mut line = serde_json::to_vec(&order).map_err(|e| broken("got no order", e.into()))?;
     line.push(b'\n');
@@ -127,7 +129,10 @@ pub(crate) fn main() -> ExitCode {
     let _ = setsid();
     let mut input = BufReader::new(std::io::stdin());
     let mut line = String::new();
-    let order: Order = match input.read_line(&mut line).map(|_| serde_json::from_str(&line)) {
+    let order: Order = match input
+        .read_line(&mut line)
+        .map(|_| serde_json::from_str(&line))
+    {
         Ok(Ok(order)) => order,
         _ => return ExitCode::FAILURE,
     };

@@ -18,8 +18,8 @@ use secrecy::SecretString;
 
 pub(crate) use process::CodeProcess;
 pub(crate) use screen::own_terminal;
-pub(crate) use terminal::ask_on as terminal_ask;
 pub(crate) use select::{Selection, Wanted};
+pub(crate) use terminal::ask_on as terminal_ask;
 
 /// What a dialog shows.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]

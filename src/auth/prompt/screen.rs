@@ -94,8 +94,11 @@ pub(crate) fn terminal_of_waiter(tid: u32) -> Option<(String, Option<String>)> {
     }
     let tty = fields.terminal()?;
     // The helper opens it with our rights; a stranger's terminal is not ours to write to.
-    nix::unistd::access(&tty, nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK)
-        .ok()?;
+    nix::unistd::access(
+        &tty,
+        nix::unistd::AccessFlags::R_OK | nix::unistd::AccessFlags::W_OK,
+    )
+    .ok()?;
     let term = std::fs::read(format!("/proc/{tid}/environ")).ok()?;
     let term = term
         .split(|b| *b == 0)

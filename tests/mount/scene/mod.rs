@@ -31,8 +31,13 @@ impl Scene {
         let alice = sandbox.create_user("alice");
         let device = sandbox.create_device(&alice);
         let bucket = sandbox.create_bucket("docs");
-        bucket.set_policy(policies::require_mfa_null_age("docs")).unwrap();
-        let home = tempfile::Builder::new().prefix("s3mfa-scene").tempdir().unwrap();
+        bucket
+            .set_policy(policies::require_mfa_null_age("docs"))
+            .unwrap();
+        let home = tempfile::Builder::new()
+            .prefix("s3mfa-scene")
+            .tempdir()
+            .unwrap();
         let scene = Self {
             pinentry: Pinentry::new(home.path()),
             sandbox,
@@ -99,7 +104,10 @@ impl Scene {
             ("XDG_RUNTIME_DIR", format!("{home}/run")),
             ("AWS_ENDPOINT_URL_S3", endpoint.clone()),
             ("AWS_ENDPOINT_URL_STS", endpoint),
-            ("PINENTRY_PROGRAM", self.pinentry.program().display().to_string()),
+            (
+                "PINENTRY_PROGRAM",
+                self.pinentry.program().display().to_string(),
+            ),
         ]
         .map(|(name, value)| (name.to_owned(), value))
         .to_vec()
@@ -115,7 +123,10 @@ impl Scene {
 
 /// Waits until something holds, and fails with `what` if it does not in time.
 pub fn wait_until(what: &str, holds: impl FnMut() -> bool) {
-    assert!(holds_within(PATIENCE, holds), "{what} did not happen in time");
+    assert!(
+        holds_within(PATIENCE, holds),
+        "{what} did not happen in time"
+    );
 }
 
 /// Whether something holds within a span.

@@ -145,7 +145,9 @@ pub fn run(command: &mut Command) -> Control {
 pub fn is_mounted(path: &Path) -> bool {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let place = format!(" {} ", path.display());
-    mounts.lines().any(|line| line.contains(&place) && line.contains("fuse.s3mfa-mount"))
+    mounts
+        .lines()
+        .any(|line| line.contains(&place) && line.contains("fuse.s3mfa-mount"))
 }
 
 pub fn detach(path: &Path) {
@@ -171,8 +173,7 @@ pub fn kill(process: u32, signal: i32) {
 }
 
 pub fn is_zombie(process: u32) -> bool {
-    std::fs::read_to_string(format!("/proc/{process}/stat"))
-        .is_ok_and(|stat| stat.contains(") Z "))
+    std::fs::read_to_string(format!("/proc/{process}/stat")).is_ok_and(|stat| stat.contains(") Z "))
 }
 
 /// How long a command takes to end; `None` if it does not within `most`.

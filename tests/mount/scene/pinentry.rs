@@ -66,7 +66,10 @@ impl Pinentry {
 
     /// How often it asked.
     pub fn asked(&self) -> usize {
-        self.log().lines().filter(|line| line.starts_with("ASKED ")).count()
+        self.log()
+            .lines()
+            .filter(|line| line.starts_with("ASKED "))
+            .count()
     }
 
     /// The lines of the last dialog that start with this command.

@@ -1,0 +1,214 @@
+//! Directories that were read to their end, and are believed for a while.
+//!
+//! A fresh and complete listing answers lookups without a request, also those of absent names.
+//! When many names of one directory are looked up one by one, as `ls -l` does with names that
+//! have gone stale, the directory is listed once instead.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lru::LruCache;
+use tokio::sync::OnceCell;
+
+use super::inodes::Kind;
+use super::{FileSystem, FsError};
+use crate::auth::Asker;
+
+/// The most names that are remembered, over all directories: around 20 MB.
+pub(super) const REMEMBERED: usize = 100_000;
+
+/// So many lookups in a directory within [`BURST`] make a listing cheaper than the next.
+const MANY: u32 = 8;
+
+/// The span in which lookups count together.
+const BURST: Duration = Duration::from_secs(1);
+
+/// A directory of more names than this is not listed for the sake of lookups: five pages.
+const LARGE: usize = 5000;
+
+/// How long a directory is known to be large.
+const STAYS_LARGE: Duration = Duration::from_secs(60);
+
+/// What is known of directories.
+#[derive(Debug)]
+pub(crate) struct Known {
+    complete: LruCache<u64, Listing>,
+    names: usize,
+    bursts: LruCache<u64, Burst>,
+}
+
+#[derive(Debug)]
+struct Listing {
+    begun: Instant,
+    names: HashMap<Box<str>, Kind>,
+}
+
+/// Lookups in one directory.
+#[derive(Debug)]
+struct Burst {
+    since: Instant,
+    count: u32,
+    large_until: Option<Instant>,
+    /// The listing that answers them all, once one is on its way.
+    flight: Arc<OnceCell<()>>,
+}
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            complete: LruCache::unbounded(),
+            names: 0,
+            // Of those that are not among the last thousand, nothing needs to be known.
+            bursts: LruCache::new(std::num::NonZeroUsize::MIN.saturating_add(1023)),
+        }
+    }
+}
+
+impl Known {
+    /// What a fresh and complete listing says of a name: `Some(None)` is "not there".
+    pub(crate) fn answer(
+        &mut self,
+        directory: u64,
+        name: &str,
+        ttl: Duration,
+    ) -> Option<Option<(Kind, Instant)>> {
+        let listing = self.complete.get(&directory)?;
+        if listing.begun.elapsed() >= ttl {
+            return None;
+        }
+        let kind = listing.names.get(name).cloned();
+        Some(kind.map(|kind| (kind, listing.begun)))
+    }
+
+    /// Forgets one directory.
+    pub(crate) fn forget(&mut self, directory: u64) {
+        if let Some(listing) = self.complete.pop(&directory) {
+            self.names -= listing.names.len();
+        }
+    }
+
+    /// Forgets all.
+    pub(crate) fn clear(&mut self) {
+        self.complete.clear();
+        self.names = 0;
+        self.bursts.clear();
+    }
+
+    /// Remembers a directory that was read to its end, beginning at a moment.
+    pub(crate) fn remember(
+        &mut self,
+        directory: u64,
+        begun: Instant,
+        names: HashMap<Box<str>, Kind>,
+    ) {
+        self.forget(directory);
+        self.names += names.len();
+        self.complete.put(directory, Listing { begun, names });
+        while self.names > REMEMBERED
+            && let Some((_, listing)) = self.complete.pop_lru()
+        {
+            self.names -= listing.names.len();
+        }
+    }
+
+    /// Counts a lookup that needs a request. From the eighth in a second on, it returns the
+    /// listing that answers instead.
+    fn count(&mut self, directory: u64) -> Option<Arc<OnceCell<()>>> {
+        let now = Instant::now();
+        let burst = self.bursts.get_or_insert_mut(directory, || Burst {
+            since: now,
+            count: 0,
+            large_until: None,
+            flight: Arc::default(),
+        });
+        if now.duration_since(burst.since) > BURST {
+            burst.since = now;
+            burst.count = 0;
+            burst.flight = Arc::default();
+        }
+        burst.count += 1;
+        let is_large = burst.large_until.is_some_and(|until| now < until);
+        (burst.count > MANY && !is_large).then(|| Arc::clone(&burst.flight))
+    }
+
+    fn is_large(&mut self, directory: u64) {
+        if let Some(burst) = self.bursts.get_mut(&directory) {
+            burst.large_until = Some(Instant::now() + STAYS_LARGE);
+        }
+    }
+}
+
+impl FileSystem {
+    /// Lists a directory once if many of its names are being looked up. Returns whether its
+    /// listing may have the answer now.
+    pub(super) async fn list_for_lookups(
+        &self,
+        asker: &Asker,
+        directory: u64,
+    ) -> Result<bool, FsError> {
+        // Without a time to live, no listing is ever believed.
+        if self.look.ttl.is_zero() {
+            return Ok(false);
+        }
+        let flight = self.listings.lock().count(directory);
+        let Some(flight) = flight else {
+            return Ok(false);
+        };
+        flight
+            .get_or_try_init(async || {
+                let stream = self.stream_of(directory)?;
+                let mut place = 0;
+                while let Some(last) = self.names_from(asker, &stream, place).await?.last() {
+                    place = last.next;
+                    if place > LARGE as u64 {
+                        self.listings.lock().is_large(directory);
+                        break;
+                    }
+                }
+                Ok::<_, FsError>(())
+            })
+            .await?;
+        Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_oldest_directories_make_room() {
+        let mut known = Known::default();
+        let names = |count: usize| {
+            (0..count)
+                .map(|i| (format!("{i}").into_boxed_str(), Kind::Directory))
+                .collect()
+        };
+        let ttl = Duration::from_secs(60);
+        known.remember(1, Instant::now(), names(60_000));
+        known.remember(2, Instant::now(), names(30_000));
+        assert!(known.answer(1, "0", ttl).is_some());
+        known.remember(3, Instant::now(), names(30_000));
+        assert!(
+            known.answer(2, "0", ttl).is_none(),
+            "used less recently than 1"
+        );
+        assert!(matches!(known.answer(1, "0", ttl), Some(Some(_))));
+        assert!(matches!(known.answer(1, "absent", ttl), Some(None)));
+        assert!(known.answer(1, "0", Duration::ZERO).is_none(), "stale");
+    }
+
+    #[test]
+    fn many_lookups_call_for_one_listing() {
+        let mut known = Known::default();
+        for _ in 0..MANY {
+            assert!(known.count(1).is_none());
+        }
+        let flight = known.count(1).unwrap();
+        assert!(Arc::ptr_eq(&flight, &known.count(1).unwrap()));
+        assert!(known.count(2).is_none(), "another directory");
+        known.is_large(1);
+        assert!(known.count(1).is_none());
+    }
+}
