@@ -38,6 +38,8 @@
 //! them down, [`control`] is the socket behind `status`, `renew`, `lock` and `unmount`, and
 //! [`background`] returns the shell once the mount serves.
 
+// The architecture is about the private modules: read it with --document-private-items.
+#![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
 mod auth;

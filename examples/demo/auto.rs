@@ -69,7 +69,7 @@ pub fn run(place: Option<PathBuf>) -> Outcome<ExitCode> {
         if stage.is_mounted() {
             Ok(())
         } else {
-            Err("nothing is there".into())
+            Err("it ended instead".into())
         }
     });
     let Some(mut mount) = mount else {
@@ -162,9 +162,8 @@ fn file_is_right(stage: &Stage, key: &str) -> Outcome {
 
 fn wait_for(state: &str, stage: &Stage) -> Outcome {
     wait_until(&format!("the state {state:?}"), || {
-        Ok(stage
-            .session()
-            .is_some_and(|session| session["state"] == state))
+        let session = stage.session().ok_or("the mount is gone")?;
+        Ok(session["state"] == state)
     })
 }
 

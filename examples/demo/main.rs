@@ -47,7 +47,7 @@ fn main() -> ExitCode {
     let outcome = match options.first().and_then(|option| option.to_str()) {
         None if options.is_empty() => interactive(place),
         Some("--auto") => auto::run(place),
-        _ => Err("cargo run --release --example demo -- [--auto] [MOUNTPOINT]".into()),
+        _ => Err("usage: cargo run --release --example demo -- [--auto] [MOUNTPOINT]".into()),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("demo: {error}");

@@ -174,6 +174,9 @@ impl<'a> Mount<'a> {
             .arg(&stage.mountpoint)
             .arg("--foreground")
             .args(options);
+        // In a group of its own, Ctrl-C reaches the demo alone, which then ends the mount. Its
+        // prompts work there too: they do not need the terminal's foreground.
+        program.process_group(0);
         let child = program
             .stdin(input)
             .stdout(Stdio::null())
@@ -199,7 +202,7 @@ impl<'a> Mount<'a> {
         lines[lines.len().saturating_sub(20)..].concat()
     }
 
-    /// Ends it as Ctrl-C does, and waits until it is gone.
+    /// Ends it as Ctrl-C would, and waits until it is gone.
     pub fn end(&mut self) -> Outcome {
         if self.ended()?.is_none() {
             kill(self.process()?, Signal::SIGTERM)?;

@@ -22,8 +22,9 @@ use tokio::sync::oneshot;
 use super::inodes::{Inode, Kind};
 use super::listing::Numbered;
 use super::{Caller, FileSystem, FsError};
-use crate::auth::Asker;
+use crate::auth::{Asker, AuthError};
 use crate::error::errno;
+use crate::store::StoreError;
 
 /// The longest the kernel may keep names. A lock must take effect on names at once, and there
 /// is no way to take them back that cannot block behind a lookup; the daemon's own memory
@@ -356,21 +357,23 @@ impl Filesystem for Fuse {
                 Ok(found) => found,
                 Err(errno) => return reply.error(errno),
             };
-            for (place, number, name) in [(0, this, "."), (1, above, "..")] {
-                if offset <= place
-                    && reply.add(INodeNo(number), place + 1, FileType::Directory, name)
-                {
-                    return reply.ok();
+            let fill = |reply: &mut ReplyDirectory| {
+                for (place, number, name) in [(0, this, "."), (1, above, "..")] {
+                    let kind = FileType::Directory;
+                    if offset <= place && reply.add(INodeNo(number), place + 1, kind, name) {
+                        return;
+                    }
                 }
-            }
-            for Numbered { next, found } in &names {
-                let number = fs.number_of(this, found);
-                let kind = file_type(&found.kind);
-                if reply.add(INodeNo(number), next + DOTS, kind, &*found.name) {
-                    break;
+                for Numbered { next, found } in &names {
+                    let number = fs.number_of(this, found);
+                    let kind = file_type(&found.kind);
+                    if reply.add(INodeNo(number), next + DOTS, kind, &*found.name) {
+                        return;
+                    }
                 }
-            }
-            reply.ok();
+            };
+            fill(&mut reply);
+            send_names(&fs, reply, ReplyDirectory::ok, ReplyDirectory::error);
         });
     }
 
@@ -397,28 +400,40 @@ impl Filesystem for Fuse {
                 Err(errno) => return reply.error(errno),
             };
             let ttl = fs.look().ttl.min(NAMES);
-            let mut add = |number, next, name: &str, attr: &FileAttr| {
-                reply.add(INodeNo(number), next, name, &ttl, attr, GENERATION)
+            let mut counted = Vec::new();
+            let fill = |reply: &mut ReplyDirectoryPlus| {
+                let mut add = |number, next, name: &str, attr: &FileAttr| {
+                    reply.add(INodeNo(number), next, name, &ttl, attr, GENERATION)
+                };
+                for (place, number, name) in [(0, this, "."), (1, above, "..")] {
+                    // The kernel counts no lookups of these two.
+                    if offset <= place
+                        && let Ok(inode) = fs.inode(number)
+                        && add(number, place + 1, name, &attributes(&fs, &inode))
+                    {
+                        return;
+                    }
+                }
+                for Numbered { next, found } in names {
+                    let inode = fs.take_in(this, found);
+                    let name = inode.name.clone();
+                    if add(inode.number, next + DOTS, &name, &attributes(&fs, &inode)) {
+                        // It did not fit, so the kernel does not know of it.
+                        fs.forget(inode.number, 1);
+                        return;
+                    }
+                    counted.push(inode.number);
+                }
             };
-            for (place, number, name) in [(0, this, "."), (1, above, "..")] {
-                // The kernel counts no lookups of these two.
-                if offset <= place
-                    && let Ok(inode) = fs.inode(number)
-                    && add(number, place + 1, name, &attributes(&fs, &inode))
-                {
-                    return reply.ok();
-                }
+            fill(&mut reply);
+            if !send_names(
+                &fs,
+                reply,
+                ReplyDirectoryPlus::ok,
+                ReplyDirectoryPlus::error,
+            ) {
+                counted.into_iter().for_each(|number| fs.forget(number, 1));
             }
-            for Numbered { next, found } in names {
-                let inode = fs.take_in(this, found);
-                let name = inode.name.clone();
-                if add(inode.number, next + DOTS, &name, &attributes(&fs, &inode)) {
-                    // It did not fit, so the kernel does not know of it.
-                    fs.forget(inode.number, 1);
-                    break;
-                }
-            }
-            reply.ok();
         });
     }
 
@@ -514,6 +529,17 @@ impl Filesystem for Fuse {
     ) {
         reply.error(Errno::ENOTTY);
     }
+}
+
+/// Sends names while a session lives, or says that there is none. Returns whether it sent them.
+fn send_names<R>(fs: &FileSystem, reply: R, send: fn(R), refuse: fn(R, Errno)) -> bool {
+    let mut reply = Some(reply);
+    fs.while_live(|| reply.take().map(send));
+    let Some(reply) = reply else {
+        return true;
+    };
+    refuse(reply, told(&StoreError::Session(AuthError::Unasked).into()));
+    false
 }
 
 /// How many places `.` and `..` take before the names.

@@ -15,6 +15,7 @@ use super::known::REMEMBERED;
 use super::names::is_name;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
+use crate::store::verdict::Action;
 use crate::store::{Entry, Query};
 
 /// One name in a directory.
@@ -126,6 +127,10 @@ impl FileSystem {
         stream: &Arc<Stream>,
         place: u64,
     ) -> Result<Vec<Numbered>, FsError> {
+        // A page that is here already is content like any other: not without a session.
+        self.bucket
+            .attempt(asker, Action::List, &stream.prefix)
+            .await?;
         let mut place = place;
         loop {
             let (index, first, page) = {

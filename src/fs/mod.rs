@@ -128,6 +128,11 @@ impl FileSystem {
         &self.look
     }
 
+    /// Runs `serve` if content may be served: see [`crate::auth::Sessions::while_live`].
+    pub(crate) fn while_live<R>(&self, serve: impl FnOnce() -> R) -> Option<R> {
+        self.bucket.while_live(serve)
+    }
+
     /// The page cache's use, in bytes: now, and at most.
     pub(crate) fn memory(&self) -> (u64, u64) {
         (self.pages.used(), self.budget.memory)

@@ -48,6 +48,33 @@ fn nothing_comes_out_after_lock_and_everything_after_a_code() {
     assert_eq!(scene.pinentry.asked(), 3);
 }
 
+#[test]
+fn an_open_directory_tells_no_more_names_after_lock() {
+    let scene = Scene::new();
+    for i in 0..12_000 {
+        // More than the megabyte that the C library reads at once.
+        scene
+            .bucket
+            .put(&format!("dir/{i}-{}", "x".repeat(200)), "");
+    }
+    let mount = scene.mount(&["--prompt-cooldown", "3600"]);
+    let mut entries = fs::read_dir(mount.file("dir")).unwrap();
+    entries.next().unwrap().unwrap();
+    assert_eq!(scene.control(&["lock"]).code, 0);
+    let refusing = scene.pinentry.answer_next("cancel".to_owned());
+    let mut told = 0;
+    let error = loop {
+        match entries.next() {
+            Some(Ok(_)) => told += 1,
+            Some(Err(error)) => break error,
+            None => panic!("all {told} names were told"),
+        }
+    };
+    refusing.join().unwrap();
+    assert_eq!(error.raw_os_error(), Some(libc::EKEYEXPIRED));
+    assert!(told < 10_000, "{told} names were told");
+}
+
 /// Maps a file, touches it, waits for a line, and touches it again.
 const MAPPER: &str = "
 import mmap, sys

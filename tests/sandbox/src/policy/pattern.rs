@@ -31,7 +31,7 @@ pub(crate) fn matches(pattern: &str, text: &str) -> bool {
     pattern[p..].iter().all(|c| *c == '*')
 }
 
-/// As [`matches`], without regard to ASCII case: actions are written in any case.
+/// As [`matches()`], without regard to ASCII case: actions are written in any case.
 pub(crate) fn matches_ignoring_case(pattern: &str, text: &str) -> bool {
     matches(&pattern.to_ascii_lowercase(), &text.to_ascii_lowercase())
 }
