@@ -18,6 +18,9 @@ use crate::fs::{Budget, Look};
 /// Commands that are promised but not here yet; buckets of these names need `s3://`.
 const RESERVED: [&str; 5] = ["check", "policy", "credentials", "completions", "man"];
 
+/// The least memory that pages need, in bytes.
+const LEAST_MEMORY: u64 = 4 << 20;
+
 /// The longest chain of `source_profile`.
 const LONGEST_CHAIN: usize = 8;
 
@@ -141,6 +144,12 @@ impl Config {
             return Err(ConfigError(
                 "--prompt process needs --mfa-process COMMAND, which prints the code".to_owned(),
             ));
+        }
+        if args.memory_limit < LEAST_MEMORY {
+            return Err(ConfigError(format!(
+                "--memory-limit must be at least {} MiB: pages have 1 MiB",
+                LEAST_MEMORY >> 20
+            )));
         }
         Ok(Self {
             bucket,

@@ -76,7 +76,7 @@ pub fn run(place: Option<PathBuf>) -> Outcome<ExitCode> {
         return Ok(ExitCode::FAILURE);
     };
     if let Some(status) = mount.ended()? {
-        eprint!("{}", mount.log());
+        eprint!("{}", mount.complaint());
         return Ok(exit_code(status));
     }
     for (words, codes, act) in STEPS {

@@ -65,9 +65,9 @@ fn interactive(place: Option<PathBuf>) -> Outcome<ExitCode> {
     stage.sandbox.sessions().set_max_session(SESSION);
     let mut panel = Panel::open()?;
     println!(
-        "A small AWS runs inside this demo, on {}. Nothing leaves your machine.\n\
-         Its bucket `demo` demands MFA. You are alice, and your MFA device is the line at the\n\
-         bottom. The mount asks for its code now: type it, and Enter.\n",
+        "A small AWS runs inside this demo, on {}.\n\
+         Its bucket `demo` demands MFA. You are alice, and your MFA device is the line\n\
+         at the bottom. The mount asks for its code now: type it, and Enter.\n",
         stage.sandbox.endpoint()
     );
     // The mount asks on the terminal that is its standard input.
@@ -87,7 +87,10 @@ fn interactive(place: Option<PathBuf>) -> Outcome<ExitCode> {
         }
         if let Some(status) = mount.ended()? {
             drop(panel);
-            eprint!("{}", mount.log());
+            match status.success() {
+                true => println!("The mount has ended, and so does the demo."),
+                false => eprint!("{}", mount.complaint()),
+            }
             return Ok(exit_code(status));
         }
     }
@@ -156,12 +159,13 @@ fn instructions(stage: &Stage) -> String {
     let (place, program) = (stage.mountpoint.display(), stage.path("s3mfa-mount"));
     let program = program.display();
     format!(
-        "\nMounted. Now open another terminal and try\n\n    ls -l {place}\n    \
-         cat {place}/README.txt\n\nIn a minute the session ends. Read something again then: your \
-         command waits, the\nprompt comes back here, and once you have typed the code your \
-         command goes on as if\nnothing had happened. The program's own commands work there \
-         too:\n\n    {program} status\n    {program} lock\n\nCtrl-C here ends the demo, unmounts, \
-         and removes everything.\n"
+        "\nMounted. Now open another terminal and try\n\
+         \n    ls -l {place}\n    cat {place}/README.txt\n\n\
+         In a minute the session ends. Read something again then: your command waits,\n\
+         the prompt comes back here, and once you have typed the code your command\n\
+         goes on as if nothing had happened. The program's own commands work there too:\n\
+         \n    {program} status\n    {program} lock\n\n\
+         Ctrl-C here ends the demo, unmounts, and removes everything.\n"
     )
 }
 

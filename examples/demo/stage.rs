@@ -195,7 +195,14 @@ impl<'a> Mount<'a> {
         Ok(self.child.try_wait()?)
     }
 
-    /// The end of its log, where it says why it ended and what to do.
+    /// What it said last: why it ended, and what to do.
+    pub fn complaint(&self) -> String {
+        let log = self.log();
+        let start = log.rfind("s3mfa-mount: ").unwrap_or_default();
+        log[start..].to_owned()
+    }
+
+    /// The end of its log.
     pub fn log(&self) -> String {
         let log = fs::read_to_string(self.stage.path("log")).unwrap_or_default();
         let lines: Vec<_> = log.split_inclusive('\n').collect();

@@ -3,12 +3,19 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::status::Status;
 use super::{Reply, Request, Versioned, place, read};
 use crate::auth::prompt::{own_terminal, terminal_ask};
 use crate::cli::{StatusArgs, TargetArgs, UnmountArgs};
 use crate::mount::MountError;
+
+/// How long a mount may take to answer: longer than a dialog may stay.
+const LONGEST_WAIT: Duration = Duration::from_secs(900);
+
+/// How long it may take to tell its status, for which it waits for nobody.
+const SOON: Duration = Duration::from_secs(5);
 
 /// A connection to one mount.
 struct Mount {
@@ -19,6 +26,7 @@ struct Mount {
 impl Mount {
     fn connect(socket: &Path) -> std::io::Result<Self> {
         let stream = UnixStream::connect(socket)?;
+        stream.set_read_timeout(Some(LONGEST_WAIT))?;
         let lines = BufReader::new(stream.try_clone()?);
         Ok(Self { stream, lines })
     }
@@ -193,9 +201,14 @@ fn mounts(mountpoint: Option<&Path>) -> Result<Vec<(PathBuf, Status)>, MountErro
                 continue;
             }
         };
+        mount.lines.get_ref().set_read_timeout(Some(SOON)).ok();
         mount.send(Request::Status)?;
-        if let Some(Reply::Status(status)) = mount.reply()? {
-            mounts.push((socket, *status));
+        match mount.reply()? {
+            Some(Reply::Status(status)) => mounts.push((socket, *status)),
+            _ => crate::say(&format!(
+                "s3mfa-mount: the mount behind {} does not answer",
+                socket.display()
+            )),
         }
     }
     let Some(mountpoint) = mountpoint.map(absolute) else {

@@ -5,6 +5,7 @@
 //! have gone stale, the directory is listed once instead.
 
 use std::collections::HashMap;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,12 @@ pub(super) const REMEMBERED: usize = 100_000;
 /// So many lookups in a directory within [`BURST`] make a listing cheaper than the next.
 const MANY: u32 = 8;
 
+/// How many absent names are remembered.
+const ABSENT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
+
+/// How many directories have their lookups counted.
+const BURSTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
+
 /// The span in which lookups count together.
 const BURST: Duration = Duration::from_secs(1);
 
@@ -35,6 +42,8 @@ const STAYS_LARGE: Duration = Duration::from_secs(60);
 pub(crate) struct Known {
     complete: LruCache<u64, Listing>,
     names: usize,
+    /// Names that S3 said are not there, and when.
+    absent: LruCache<(u64, Box<str>), Instant>,
     bursts: LruCache<u64, Burst>,
 }
 
@@ -59,26 +68,37 @@ impl Default for Known {
         Self {
             complete: LruCache::unbounded(),
             names: 0,
-            // Of those that are not among the last thousand, nothing needs to be known.
-            bursts: LruCache::new(std::num::NonZeroUsize::MIN.saturating_add(1023)),
+            absent: LruCache::new(ABSENT),
+            bursts: LruCache::new(BURSTS),
         }
     }
 }
 
 impl Known {
-    /// What a fresh and complete listing says of a name: `Some(None)` is "not there".
+    /// What a fresh answer or a fresh and complete listing says of a name: `Some(None)` is "not
+    /// there".
     pub(crate) fn answer(
         &mut self,
         directory: u64,
         name: &str,
         ttl: Duration,
     ) -> Option<Option<(Kind, Instant)>> {
+        if let Some(asked) = self.absent.get(&(directory, name.into()))
+            && asked.elapsed() < ttl
+        {
+            return Some(None);
+        }
         let listing = self.complete.get(&directory)?;
         if listing.begun.elapsed() >= ttl {
             return None;
         }
         let kind = listing.names.get(name).cloned();
         Some(kind.map(|kind| (kind, listing.begun)))
+    }
+
+    /// S3 said that a name is not there, when asked at this moment.
+    pub(crate) fn is_absent(&mut self, directory: u64, name: &str, asked: Instant) {
+        self.absent.put((directory, name.into()), asked);
     }
 
     /// Forgets one directory.
@@ -92,6 +112,7 @@ impl Known {
     pub(crate) fn clear(&mut self) {
         self.complete.clear();
         self.names = 0;
+        self.absent.clear();
         self.bursts.clear();
     }
 

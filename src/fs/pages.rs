@@ -202,7 +202,8 @@ impl std::ops::Deref for Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.pages.released.notify_one();
+        // All of them: one permit for two pages that are let go would leave a waiter behind.
+        self.pages.released.notify_waiters();
     }
 }
 

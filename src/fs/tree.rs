@@ -33,7 +33,13 @@ impl FileSystem {
             return Ok(self.inodes.lock().look_up(parent, name, kind, seen));
         }
         let seen = Instant::now();
-        let kind = self.ask_for(asker, parent, name).await?;
+        let kind = match self.ask_for(asker, parent, name).await {
+            Err(FsError::NotFound | FsError::Store(StoreError::NotFound)) => {
+                self.listings.lock().is_absent(parent, name, seen);
+                return Err(FsError::NotFound);
+            }
+            answer => answer?,
+        };
         Ok(self.inodes.lock().look_up(parent, name, kind, seen))
     }
 

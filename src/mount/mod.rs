@@ -148,24 +148,27 @@ pub(crate) async fn run(
     outcome
 }
 
-/// SIGTERM and SIGINT.
-struct EndSignals(tokio::signal::unix::Signal, tokio::signal::unix::Signal);
+/// SIGTERM, SIGINT, and SIGHUP: the terminal of a mount in the foreground is closed.
+struct EndSignals([tokio::signal::unix::Signal; 3]);
 
 impl EndSignals {
     fn new() -> Result<Self, MountError> {
         let hear = |kind| {
             signal(kind).map_err(|e| MountError::Other(format!("signals cannot be heard: {e}")))
         };
-        Ok(Self(
+        Ok(Self([
             hear(SignalKind::terminate())?,
             hear(SignalKind::interrupt())?,
-        ))
+            hear(SignalKind::hangup())?,
+        ]))
     }
 
     async fn next(&mut self) {
+        let [terminate, interrupt, hangup] = &mut self.0;
         tokio::select! {
-            _ = self.0.recv() => {}
-            _ = self.1.recv() => {}
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            _ = hangup.recv() => {}
         }
     }
 }
@@ -259,13 +262,7 @@ async fn first_session(
         limit: Some(1),
         ..Query::default()
     };
-    let mut answer = bucket.list(&asker, &query).await;
-    if let Err(StoreError::Region(region)) = &answer {
-        tracing::info!("the bucket is in {region}");
-        bucket.move_to(region);
-        answer = bucket.list(&asker, &query).await;
-    }
-    match answer {
+    match bucket.list(&asker, &query).await {
         Ok(_) => Ok(()),
         // Listing is not everything: a policy may allow reading alone.
         Err(StoreError::Denied(text)) => {

@@ -50,6 +50,13 @@ pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
             resolved.display()
         )));
     }
+    let hidden = std::fs::read_dir(&resolved).map_or(0, Iterator::count);
+    if hidden > 0 {
+        tracing::warn!(
+            "{} is not empty: what is in it ({hidden} names) is hidden while it is mounted",
+            resolved.display()
+        );
+    }
     Ok(resolved)
 }
 

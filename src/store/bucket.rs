@@ -72,10 +72,17 @@ impl Bucket {
         &self.requests
     }
 
-    /// Signs for another region from now on: the one that S3 named.
-    pub(crate) fn move_to(&self, region: &str) {
-        region.clone_into(&mut self.endpoint.write().region);
+    /// Signs for another region from now on: the one that S3 named. `false` if it does already.
+    fn move_to(&self, region: &str) -> bool {
+        let mut endpoint = self.endpoint.write();
+        if endpoint.region == region {
+            return false;
+        }
+        tracing::info!("the bucket is in {region}");
+        region.clone_into(&mut endpoint.region);
+        drop(endpoint);
         *self.signer.lock() = None;
+        true
     }
 
     /// What the object of this key is.
@@ -256,7 +263,7 @@ impl Attempt<'_> {
     /// It failed. Returns when it is worth trying again; an error is final.
     pub(crate) async fn again(&mut self, failure: Failure) -> Result<(), StoreError> {
         let sessions = &self.bucket.sessions;
-        let reason = match failure.kind {
+        let reason = match failure.kind.clone() {
             // Somebody renewed meanwhile, or the mount was locked: its failures are moot.
             _ if self.bucket.is_outdated(&failure) && self.replays < REPLAYS => {
                 self.replays += 1;
@@ -274,6 +281,10 @@ impl Attempt<'_> {
                 }
                 self.denied = true;
                 Reason::TooOld(sessions.age(&self.lease.session))
+            }
+            Kind::Region(region) if self.bucket.move_to(&region) => {
+                self.lease = self.bucket.sign_with(Arc::clone(&self.lease.session));
+                return Ok(());
             }
             Kind::NotFound | Kind::Changed => {
                 // Both are told only to those who may know.

@@ -134,3 +134,13 @@ fn many_lookups_in_one_directory_become_one_listing() {
     let counts = scene.sandbox.counts();
     assert!(counts.total() < 50, "{counts:?}");
 }
+
+#[test]
+fn an_absent_name_is_asked_for_once() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--metadata-ttl", "60"]);
+    assert!(!mount.file(".hidden").exists());
+    scene.sandbox.reset_counts();
+    assert!(!mount.file(".hidden").exists());
+    assert_eq!(scene.sandbox.counts().total(), 0);
+}

@@ -1,124 +1,23 @@
 //! The user unit under a real systemd, in a box of `tests/userbox.sh`: an ordinary user mounts
 //! with the help of the setuid `fusermount3`, and systemd starts, watches and ends the daemon.
 
+mod user_box;
+
 use std::fs::{self, OpenOptions};
-use std::io::{BufRead, BufReader, Write};
+use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::scene::{Scene, ends_within, holds_within, noise, parts, run, wait_until};
+use user_box::{UserBox, can_run, unit};
+
+use crate::scene::{Scene, ends_within, noise, parts, run, wait_until};
 
 const UNIT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/systemd/s3mfa-mount@.service");
-const USERBOX: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/userbox.sh");
-const INSTALL: &str = "apt-get install systemd-container fuse3 dbus-user-session";
 
 /// How long systemd lets the unit start in this test, unless the daemon asks for more.
 const START_LIMIT: Duration = Duration::from_secs(5);
-
-/// A booted system with a user manager. It ends with this, or with the test's process.
-struct UserBox {
-    script: Child,
-    leader: String,
-}
-
-impl UserBox {
-    /// Boots with the scene's home as the user's home.
-    fn boot(home: &Path) -> Self {
-        let mut script = Command::new("bash")
-            .args([USERBOX, "boot"])
-            .arg(home)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let mut line = String::new();
-        let mut output = BufReader::new(script.stdout.take().unwrap());
-        output.read_line(&mut line).unwrap();
-        // If it is not ready, it has said why and ended by itself.
-        let leader = line
-            .trim()
-            .strip_prefix("ready ")
-            .expect("a box that boots");
-        Self {
-            leader: leader.to_owned(),
-            script,
-        }
-    }
-
-    /// A command in the box, as its user.
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new("bash");
-        command.args([USERBOX, "run", &self.leader]).args(args);
-        command
-    }
-
-    /// Runs a command to its end: what it printed, or what it complained about.
-    fn run(&self, args: &[&str]) -> Result<String, String> {
-        let outcome = run(&mut self.command(args));
-        if outcome.code == 0 {
-            Ok(outcome.out)
-        } else {
-            Err(outcome.err)
-        }
-    }
-
-    fn systemctl(&self, args: &[&str]) -> Result<String, String> {
-        self.run(&[&["systemctl", "--user"], args].concat())
-    }
-
-    /// What systemd knows about an instance of the unit: `Name=value` lines.
-    fn show(&self, instance: &str) -> String {
-        let names = "ActiveState,SubState,StatusText,Result,ExecMainStatus,NRestarts";
-        self.systemctl(&["show", &unit(instance), "-p", names])
-            .unwrap()
-    }
-
-    /// Waits until each of these begins a line of what systemd knows.
-    fn wait_for(&self, instance: &str, wanted: &[&str]) {
-        let mut shown = String::new();
-        let done = holds_within(crate::scene::PATIENCE, || {
-            shown = self.show(instance);
-            wanted
-                .iter()
-                .all(|w| shown.lines().any(|line| line.starts_with(w)))
-        });
-        assert!(done, "{wanted:?} did not happen in time, but\n{shown}");
-    }
-
-    /// What is mounted there in the box, by the program, as in proc_pid_mountinfo(5).
-    fn mounted(&self, path: &Path) -> Option<String> {
-        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", self.leader)).unwrap();
-        let place = format!(" {} ", path.to_str().unwrap().replace(' ', "\\040"));
-        let line = mounts.lines().find(|line| line.contains(&place));
-        line.map(ToOwned::to_owned)
-    }
-}
-
-impl Drop for UserBox {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            let log = Command::new("bash")
-                .args([USERBOX, "log", &self.leader])
-                .output();
-            eprintln!("--- journal of the box:");
-            eprintln!(
-                "{}",
-                log.map_or_else(
-                    |e| e.to_string(),
-                    |o| String::from_utf8_lossy(&o.stdout).into()
-                )
-            );
-        }
-        // Closes its standard input first, which ends it.
-        let _ = self.script.wait();
-    }
-}
-
-fn unit(instance: &str) -> String {
-    format!("s3mfa-mount@{instance}.service")
-}
 
 /// Puts the unit, the program and a mount's file where the unit's first lines say.
 fn install(scene: &Scene, instances: &[&str], mountpoint: &Path) {
@@ -159,23 +58,6 @@ fn answer(scene: &Scene, answer: &str) {
     });
 }
 
-fn can_run(test: &str) -> bool {
-    if nix::unistd::geteuid().is_root() {
-        let programs = [
-            "systemd-nspawn",
-            "dbus-daemon",
-            "fusermount3",
-            "nsenter",
-            "setpriv",
-        ];
-        return parts::are_here(test, &programs, INSTALL);
-    }
-    let message = format!("SKIPPED {test}: a box with a systemd needs root");
-    assert!(std::env::var_os("CI").is_none(), "{message}");
-    eprintln!("{message}");
-    false
-}
-
 #[test]
 fn a_users_systemd_starts_watches_and_ends_a_mount() {
     if !can_run("systemd") {
@@ -189,8 +71,8 @@ fn a_users_systemd_starts_watches_and_ends_a_mount() {
     install(&scene, &["docs", "same"], &mountpoint);
     let system = UserBox::boot(scene.home());
     let stage = Stage {
-        scene,
         system,
+        scene,
         mountpoint,
     };
     stage.starting_waits_for_the_code();
@@ -203,8 +85,9 @@ fn a_users_systemd_starts_watches_and_ends_a_mount() {
 
 /// What the parts of the test work on, in this order.
 struct Stage {
-    scene: Scene,
+    // Ends before the home directory goes.
     system: UserBox,
+    scene: Scene,
     mountpoint: PathBuf,
 }
 
@@ -215,6 +98,8 @@ impl Stage {
         self.system
             .command(&start)
             .stdin(Stdio::null())
+            // What it says on failure is in the journal too.
+            .stderr(Stdio::null())
             .spawn()
             .unwrap()
     }
@@ -290,11 +175,11 @@ impl Stage {
             .unwrap();
         let mut output = reader.stdout.take().unwrap();
         let mut read = vec![0; 1_000_000];
-        std::io::Read::read_exact(&mut output, &mut read).unwrap();
+        output.read_exact(&mut read).unwrap();
         self.scene.sandbox.sessions().expire_all();
         reader.stdin.take().unwrap().write_all(b"go\n").unwrap();
         let rest = std::thread::spawn(move || {
-            std::io::Read::read_to_end(&mut output, &mut read).unwrap();
+            output.read_to_end(&mut read).unwrap();
             read
         });
         self.scene.pinentry.wait_until_asked(2);
