@@ -101,6 +101,9 @@ pub fn main() -> ExitCode {
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
+            if let MountError::Stopped(signal) = error {
+                sys::die_of(signal);
+            }
             say(&format!("s3mfa-mount: {error}"));
             ExitCode::from(error.exit_code())
         }

@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 
 use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, Signal};
 
 /// Environment variables that hold secrets: no child may inherit them.
 const SECRETS: [&str; 4] = [
@@ -27,6 +28,24 @@ pub(crate) fn take_secrets() -> Vec<(String, String)> {
         }
     }
     taken
+}
+
+/// Ends this process by a signal, as if nobody had caught it: shells and systemd read the cause
+/// from that.
+pub(crate) fn die_of(signal: Signal) {
+    // SAFETY: the default action replaces a handler; no code of ours depends on that any more.
+    let restored = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    if restored.is_ok() {
+        let _ = nix::sys::signal::raise(signal);
+    }
+}
+
+/// Makes a signal do nothing here, and its default in programs that are started: those inherit
+/// what is ignored or blocked, but not what is caught.
+pub(crate) fn shrug_off(signal: Signal) {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: the handler does nothing, which is safe at any time.
+    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::Handler(nothing)) };
 }
 
 /// Keeps the process's memory out of core dumps, and other processes of the user out of its

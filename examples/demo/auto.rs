@@ -102,25 +102,23 @@ pub fn run(place: Option<PathBuf>) -> Outcome<ExitCode> {
 fn step(stage: &Stage, words: &str, codes: u64, act: impl FnOnce() -> Outcome) -> bool {
     let sent = || stage.sandbox.counts().codes_sent();
     let before = sent();
-    let outcome = hand_out_code(stage, codes)
-        .and_then(|()| act())
-        .and_then(|()| match sent() - before {
+    let checked = || -> Outcome {
+        if codes > 0 {
+            // Where `--mfa-process` finds it. A new one for each, because each is good once.
+            fs::write(stage.path("code"), stage.device.unspent_code())?;
+        }
+        act()?;
+        match sent() - before {
             number if number == codes => Ok(()),
             number => Err(format!("{number} codes were sent instead of {codes}").into()),
-        });
+        }
+    };
+    let outcome = checked();
     match &outcome {
         Ok(()) => println!("ok      {words}"),
         Err(why) => println!("FAILED  {words}: {why}"),
     }
     outcome.is_ok()
-}
-
-/// Puts a code where `--mfa-process` finds it. A new one for each, because each is good once.
-fn hand_out_code(stage: &Stage, codes: u64) -> Outcome {
-    if codes > 0 {
-        fs::write(stage.path("code"), stage.device.unspent_code())?;
-    }
-    Ok(())
 }
 
 fn listing_is_right(stage: &Stage) -> Outcome {

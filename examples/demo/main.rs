@@ -132,7 +132,7 @@ fn end_signals() -> Outcome<Receiver<()>> {
 fn device(stage: &Stage) -> String {
     let seconds = stage.device.spare_seconds();
     if stage.device.is_spent() {
-        return format!("MFA device: the next code comes in {seconds} s");
+        return format!("MFA device: next code in {seconds} s");
     }
     format!("MFA device: {} for {seconds} s", stage.device.code())
 }
@@ -148,9 +148,9 @@ fn life(session: &serde_json::Value) -> String {
             )
         }
         Some("locked") if session["cooling_down_until"].is_string() => {
-            "no session, and no prompt for a while (renew asks at once)".to_owned()
+            "no session; prompts rest, `renew` asks".to_owned()
         }
-        Some("locked") => "no session: read a file, and you are asked here".to_owned(),
+        Some("locked") => "no session: read a file, type the code here".to_owned(),
         _ => "no session: type the code".to_owned(),
     }
 }

@@ -48,7 +48,11 @@ impl Panel {
             .trim()
             .split_once(' ')
             .ok_or("the terminal has no size")?;
-        let (rows, columns) = (rows.parse()?, columns.parse()?);
+        // A serial line does not know its size; this is the least that terminals have.
+        let (rows, columns) = match (rows.parse()?, columns.parse()?) {
+            (0, _) | (_, 0) => (24, 80),
+            size => size,
+        };
         if (rows, columns) == (self.rows, self.columns) {
             return Ok(());
         }

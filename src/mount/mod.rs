@@ -13,6 +13,7 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::region::Region;
 use fuser::{MountOption, SessionACL};
+use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
@@ -22,7 +23,7 @@ use crate::auth::login::{PlainLogin, SessionTokenLogin, Subject};
 use crate::auth::prompt::Selection;
 use crate::auth::session::{Login, Phase};
 use crate::auth::sts::Sts;
-use crate::auth::{Asker, Sessions};
+use crate::auth::{Asker, Reason, Sessions};
 use crate::cli::MountArgs;
 use crate::config::{Allow, Config, ConfigError, Endpoints, Rung, Surroundings};
 use crate::control::server::Socket;
@@ -35,6 +36,9 @@ use crate::store::{Bucket, Query, StoreError};
 
 /// How long the kernel may take to let go after an unmount.
 const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// What a lazy mount says of itself at first.
+const NO_SESSION_YET: &str = "No session yet: the first access asks for a code";
 
 /// How often systemd is told that starting takes longer, and by how much each time.
 const STILL_STARTING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
@@ -54,6 +58,9 @@ pub(crate) enum MountError {
     /// FUSE.
     #[error("{0}")]
     Fuse(String),
+    /// A signal came before it was mounted.
+    #[error("stopped before it was mounted")]
+    Stopped(Signal),
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -63,7 +70,7 @@ impl MountError {
     /// The exit code: a promise to scripts and units.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Other(_) => 1,
+            Self::Stopped(_) | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::Auth(_) => 3,
             Self::Bucket(_) => 4,
@@ -93,12 +100,20 @@ pub(crate) struct Mounted {
     is_over: watch::Sender<bool>,
 }
 
-/// Mounts and serves until somebody ends it.
+/// Mounts and serves until somebody ends it, and tells systemd how it went.
 pub(crate) async fn run(
     args: MountArgs,
     env: &Surroundings,
     background: bool,
 ) -> Result<(), MountError> {
+    let outcome = mount(args, env, background).await;
+    if let Err(error) = &outcome {
+        let _ = sd_notify::notify(&[NotifyState::Status(&error.to_string())]);
+    }
+    outcome
+}
+
+async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<(), MountError> {
     let mut config = Config::new(args, env).await?;
     let mountpoint = place::prepare(&config.mountpoint)?;
     place::check_fuse()?;
@@ -110,7 +125,7 @@ pub(crate) async fn run(
     let starting = tokio::spawn(report(sessions.phases(), true));
     let first = tokio::select! {
         first = first_session(&config, &sessions, &bucket) => first,
-        () = end.next() => Err(MountError::Other("stopped before it was mounted".to_owned())),
+        signal = end.next() => Err(MountError::Stopped(signal)),
     };
     starting.abort();
     if first.is_err() {
@@ -139,7 +154,7 @@ pub(crate) async fn run(
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
     let outcome = mounted.until_the_end(&mut end).await;
-    let _ = sd_notify::notify(&[NotifyState::Stopping]);
+    let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("Unmounted")]);
     reporting.abort();
     guarding.abort();
     mounted.is_over.send_replace(true);
@@ -163,12 +178,12 @@ impl EndSignals {
         ]))
     }
 
-    async fn next(&mut self) {
+    async fn next(&mut self) -> Signal {
         let [terminate, interrupt, hangup] = &mut self.0;
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            _ = hangup.recv() => {}
+            _ = terminate.recv() => Signal::SIGTERM,
+            _ = interrupt.recv() => Signal::SIGINT,
+            _ = hangup.recv() => Signal::SIGHUP,
         }
     }
 }
@@ -389,6 +404,7 @@ async fn report(mut phases: watch::Receiver<Phase>, starting: bool) {
                 None => "Session lives, without an end".to_owned(),
             },
             Phase::Asking(reason) => format!("Waiting for an MFA code: {reason}"),
+            Phase::Locked(Reason::FirstLogin) => NO_SESSION_YET.to_owned(),
             Phase::Locked(reason) => format!("No session: {reason}"),
         };
         let _ = sd_notify::notify(&[NotifyState::Status(&status)]);
@@ -460,11 +476,11 @@ impl Mounted {
                 self.sessions.end();
                 Ok(())
             }
-            () = signals.next() => {
+            _ = signals.next() => {
                 tracing::info!("unmounting {}", self.place());
                 tokio::select! {
                     outcome = self.unmount() => outcome,
-                    () = signals.next() => Err(MountError::Other("stopped at once".to_owned())),
+                    _ = signals.next() => Err(MountError::Other("stopped at once".to_owned())),
                 }
             }
         }
@@ -476,6 +492,7 @@ impl Mounted {
         let (state, reason, session) = match &*phases.borrow() {
             Phase::Live(session) => ("live", None, Some(Arc::clone(session))),
             Phase::Asking(reason) => ("asking", Some(reason.to_string()), None),
+            Phase::Locked(Reason::FirstLogin) => ("locked", Some(NO_SESSION_YET.to_owned()), None),
             Phase::Locked(reason) => ("locked", Some(reason.to_string()), None),
         };
         let requests = self.bucket.requests();

@@ -167,8 +167,23 @@ pub(crate) fn check_fuse() -> Result<(), MountError> {
             .status();
         called.is_ok()
     };
-    if !nix::unistd::geteuid().is_root() && !helper() {
+    if nix::unistd::geteuid().is_root() {
+        return Ok(());
+    }
+    if !helper() {
         return Err(MountError::Fuse(NO_FUSERMOUNT.to_owned()));
+    }
+    // proc_pid_status(5). Without new privileges, fusermount3 is an ordinary program.
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    if status
+        .lines()
+        .any(|line| line.starts_with("NoNewPrivs:") && line.ends_with('1'))
+    {
+        return Err(MountError::Fuse(
+            "this process may gain no privileges, so fusermount3 cannot mount for it: in a \
+             systemd unit, take NoNewPrivileges= and what implies it out"
+                .to_owned(),
+        ));
     }
     Ok(())
 }
@@ -184,8 +199,8 @@ pub(crate) fn explain(mountpoint: &Path, error: &std::io::Error) -> MountError {
             std::env::var("HOME").unwrap_or_else(|_| "your home".to_owned())
         )
     } else if text.contains("EPERM") || text.contains("not permitted") {
-        "mounting is not permitted here. In a container, start it with --cap-add SYS_ADMIN; in a \
-         systemd unit, take NoNewPrivileges= and what implies it out"
+        "mounting is not permitted here. In a container, start it with --cap-add SYS_ADMIN; as a \
+         user, fusermount3 must be setuid root (chmod u+s)"
             .to_owned()
     } else {
         text

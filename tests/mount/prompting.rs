@@ -219,6 +219,26 @@ impl Terminal {
         assert!(shown, "{words:?} is not on the screen:\n{text}");
     }
 
+    /// The modes of the terminal, as `stty -a` writes them.
+    fn modes(&self) -> String {
+        let tty = self
+            .tmux()
+            .args(["display", "-p", "#{pane_tty}"])
+            .output()
+            .unwrap();
+        let tty = String::from_utf8(tty.stdout).unwrap();
+        let modes = Command::new("stty").args(["-a", "-F", tty.trim()]).output();
+        String::from_utf8(modes.unwrap().stdout).unwrap()
+    }
+
+    /// Types into a dialog, which must have set the terminal up to take Enter as it is.
+    fn type_into_dialog(&self, line: &str) {
+        wait_until("the dialog's terminal modes", || {
+            self.modes().contains("-icrnl")
+        });
+        self.type_line(line);
+    }
+
     fn type_line(&self, line: &str) {
         let typed = self.tmux().args(["send-keys", line, "Enter"]).status();
         assert!(typed.unwrap().success());
@@ -272,9 +292,9 @@ fn a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one() {
     terminal.wait_for("MFA code:");
     terminal.wait_for("Device: arn:aws:iam::123456789012:mfa/alice");
     let right: u32 = scene.device.code().parse().unwrap();
-    terminal.type_line(&format!("{:06}", (right + 500_000) % 1_000_000));
+    terminal.type_into_dialog(&format!("{:06}", (right + 500_000) % 1_000_000));
     terminal.wait_for("refused the code");
-    terminal.type_line(&scene.device.unspent_code());
+    terminal.type_into_dialog(&scene.device.unspent_code());
     terminal.wait_for("exit 0");
     assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "content");
     crate::scene::detach(&path);
@@ -327,4 +347,84 @@ fn lives(scene: &Scene, mount: &crate::scene::Mount) {
     answering.join().unwrap();
     assert_eq!(renewed.code, 0, "{renewed:?}");
     assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+}
+
+#[test]
+fn a_real_pinentry_curses_goes_when_the_daemon_is_killed() {
+    let test = "a_real_pinentry_curses_goes_when_the_daemon_is_killed";
+    if !tmux_is_here(test)
+        || !parts::are_here(
+            test,
+            &["pinentry-curses"],
+            "apt-get install pinentry-curses",
+        )
+    {
+        return;
+    }
+    let scene = Scene::new();
+    let path = scene.mountpoint("mnt");
+    let pid = scene.home().join("pid");
+    let command = format!(
+        "sh -c 'echo $$ >{}; exec {} docs {} --foreground --pinentry-program pinentry-curses'; \
+         exec cat",
+        pid.display(),
+        env!("CARGO_BIN_EXE_s3mfa-mount"),
+        path.display()
+    );
+    let terminal = Terminal::open(&scene, &command);
+    terminal.wait_for("MFA code:");
+    let daemon = fs::read_to_string(pid).unwrap().trim().parse().unwrap();
+    crate::scene::kill(daemon, libc::SIGKILL);
+    wait_until("the terminal as it was: lines and echo", || {
+        let modes = terminal.modes();
+        modes.contains(" icanon") && modes.contains(" echo ")
+    });
+    terminal.type_line("typed");
+    terminal.wait_for("typed");
+}
+
+#[test]
+fn the_dialog_gets_the_display_of_the_moment() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    // A user manager that knows a display, which desktops import there at each login.
+    let bin = scene.home().join("bin");
+    fs::create_dir(&bin).unwrap();
+    fs::create_dir(scene.home().join("run/systemd")).unwrap();
+    let display = scene.home().join("display");
+    let systemctl = format!("#!/bin/sh\ncat {}\n", display.display());
+    fs::write(bin.join("systemctl"), systemctl).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(bin.join("systemctl"), mode).unwrap();
+    let mut command = scene.command();
+    let path = scene.mountpoint("mnt");
+    let search = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    command.env("PATH", search).env("DISPLAY", ":98");
+    command.args([
+        "docs",
+        path.to_str().unwrap(),
+        "--foreground",
+        "--metadata-ttl",
+        "0",
+    ]);
+
+    fs::write(&display, "DISPLAY=:1\nOTHER=x\n").unwrap();
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    let mount = crate::scene::Mount::spawn(command, &path);
+    mount.wait_until_mounted();
+    answering.join().unwrap();
+    for shown in ["DISPLAY=:2", "DISPLAY=:3"] {
+        scene.sandbox.sessions().expire_all();
+        fs::write(&display, format!("{shown}\n")).unwrap();
+        let asked = scene.pinentry.asked();
+        let file = mount.file("f");
+        let reader = thread::spawn(move || fs::read_to_string(file));
+        scene.pinentry.wait_until_asked(asked + 1);
+        let dialog = scene.pinentry.process().unwrap();
+        let environment = fs::read(format!("/proc/{dialog}/environ")).unwrap();
+        let environment = String::from_utf8_lossy(&environment);
+        assert!(environment.split('\0').any(|v| v == shown), "{environment}");
+        assert!(scene.pinentry.answer(&scene.device.unspent_code()));
+        assert_eq!(reader.join().unwrap().unwrap(), "content");
+    }
 }

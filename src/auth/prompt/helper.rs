@@ -13,7 +13,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
-use nix::sys::signal::{SigSet, Signal, killpg};
+use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{getpgrp, setsid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -124,8 +124,8 @@ async fn converse(order: Order) -> Result<SecretString, PromptError> {
 /// The child's whole life.
 pub(crate) fn main() -> ExitCode {
     crate::sys::forbid_core_dumps();
-    // The group's SIGTERM is for the dialog. Children start with a clear mask.
-    let _ = SigSet::from(Signal::SIGTERM).thread_block();
+    // The group's SIGTERM is for the dialog, which restores the terminal then.
+    crate::sys::shrug_off(Signal::SIGTERM);
     let _ = setsid();
     let mut input = BufReader::new(std::io::stdin());
     let mut line = String::new();
