@@ -81,7 +81,9 @@ fn interactive(place: Option<PathBuf>) -> Outcome<ExitCode> {
         if number.is_some() && number != seen {
             match seen {
                 None => println!("{}", instructions(&stage)),
-                Some(_) => println!("\nThank you: what waited goes on, for another minute.\n"),
+                Some(_) => {
+                    println!("\nThank you: what waited goes on. This session lasts a minute too.\n")
+                }
             }
             seen = number;
         }

@@ -1,5 +1,6 @@
 //! Parts of a real system that a test needs, and may not find.
 
+use std::io::Write;
 use std::process::Command;
 
 /// Whether programs are here. Without them the test is skipped, loudly, and under CI it fails.
@@ -16,8 +17,22 @@ pub fn are_here(test: &str, programs: &[&str], install: &str) -> bool {
     if missing.is_empty() {
         return true;
     }
-    let message = format!("SKIPPED {test}: {missing:?} not found; {install}");
-    assert!(std::env::var_os("CI").is_none(), "{message}");
-    eprintln!("{message}");
+    skip(test, &format!("{missing:?} not found; {install}"));
     false
+}
+
+/// Whether this is root. Without it the test (or the rest of it) is skipped in the same way.
+pub fn is_root(test: &str) -> bool {
+    let root = nix::unistd::geteuid().is_root();
+    if !root {
+        skip(test, "it needs root; sudo -E cargo test");
+    }
+    root
+}
+
+fn skip(test: &str, why: &str) {
+    let message = format!("SKIPPED {test}: {why}");
+    assert!(std::env::var_os("CI").is_none(), "{message}");
+    // Not `eprintln!`, which the test runner keeps to itself when a test passes.
+    let _ = writeln!(std::io::stderr(), "{message}");
 }
