@@ -47,7 +47,7 @@ pub(crate) fn launch(args: &[OsString], env: &Surroundings) -> ExitCode {
 }
 
 fn start(args: &[OsString], env: &Surroundings) -> std::io::Result<ExitCode> {
-    let mut child = Command::new(std::env::current_exe()?)
+    let mut child = Command::new("/proc/self/exe")
         .arg0(
             args.first()
                 .cloned()
@@ -77,8 +77,9 @@ fn start(args: &[OsString], env: &Surroundings) -> std::io::Result<ExitCode> {
 
 /// Tells the parent that the mount serves, and leaves the terminal.
 pub(crate) fn detach() -> std::io::Result<()> {
-    std::io::stdout().write_all(READY.as_bytes())?;
-    std::io::stdout().flush()?;
+    // Whoever started it may be gone by now, and the mount serves all the same.
+    let _ = std::io::stdout().write_all(READY.as_bytes());
+    let _ = std::io::stdout().flush();
     nix::unistd::setsid()?;
     nix::unistd::chdir("/")?;
     let null = std::fs::OpenOptions::new()

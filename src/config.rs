@@ -21,6 +21,9 @@ const RESERVED: [&str; 5] = ["check", "policy", "credentials", "completions", "m
 /// The least memory that pages need, in bytes.
 const LEAST_MEMORY: u64 = 4 << 20;
 
+/// How long a request of the kernel may take at most: some renewals, one after another.
+const LONGEST_REQUEST: Duration = Duration::from_secs(1800);
+
 /// The longest chain of `source_profile`.
 const LONGEST_CHAIN: usize = 8;
 
@@ -95,7 +98,7 @@ pub(crate) enum Allow {
 }
 
 /// The environment, with the secrets that were taken out of it.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Surroundings {
     pub(crate) secrets: Vec<(String, String)>,
 }
@@ -169,6 +172,7 @@ impl Config {
                 file_mode: args.file_mode,
                 dir_mode: args.dir_mode,
                 ttl: Duration::from_secs(args.metadata_ttl),
+                longest_request: kernel_patience().min(LONGEST_REQUEST),
                 born: SystemTime::now(),
                 read_only: args.read_only,
                 serve_when_locked: args.serve_cache_when_locked,

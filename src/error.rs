@@ -16,6 +16,7 @@ pub(crate) fn errno(error: &FsError) -> i32 {
         FsError::ReadOnly => libc::EROFS,
         FsError::BadHandle => libc::EBADF,
         FsError::Interrupted => libc::EINTR,
+        FsError::TookTooLong => libc::ETIMEDOUT,
         FsError::Store(error) => match error {
             StoreError::NotFound => libc::ENOENT,
             StoreError::Denied(_) => libc::EACCES,

@@ -3,6 +3,8 @@
 //! HTTP libraries log headers at `debug` and `trace`: signatures and session tokens among
 //! them. Whatever filter the user sets, only this crate's messages go below `info`.
 
+use std::os::fd::AsFd;
+
 use tracing::Level;
 use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
@@ -13,6 +15,16 @@ use crate::mount::MountError;
 
 /// Without a filter: what a person wants to know.
 const DEFAULT: &str = "warn,s3mfa_mount=info";
+
+/// Whether this is the stream to the journal that systemd set up, rather than inherited words
+/// about somebody else's: sd-journal(3) says to compare device and inode.
+fn is_journal(stream: impl AsFd) -> bool {
+    let Ok(stat) = nix::sys::stat::fstat(stream) else {
+        return false;
+    };
+    let named = std::env::var("JOURNAL_STREAM").unwrap_or_default();
+    named == format!("{}:{}", stat.st_dev, stat.st_ino)
+}
 
 /// Starts logging: to the journal under systemd and in the background, else to standard error.
 pub(crate) fn start(filter: Option<&str>, background: bool) -> Result<(), MountError> {
@@ -26,7 +38,7 @@ pub(crate) fn start(filter: Option<&str>, background: bool) -> Result<(), MountE
         *metadata.level() <= Level::INFO || metadata.target().starts_with("s3mfa_mount")
     });
     let filter = filter.and(ours);
-    let journal = (background || std::env::var_os("JOURNAL_STREAM").is_some())
+    let journal = (background || is_journal(std::io::stderr()))
         .then(tracing_journald::layer)
         .and_then(Result::ok);
     let started = match journal {

@@ -116,8 +116,8 @@ impl Inner {
             return Err(AuthError::Unavailable(complaint));
         }
         Err(AuthError::CodesRejected(format!(
-            "no session after {TRIES} codes. The last one: {complaint} Check the device's clock, \
-             then `s3mfa-mount renew`"
+            "no session after {TRIES} codes. The last one: {complaint} Check the device's clock \
+             and the serial, then try again"
         )))
     }
 
@@ -135,7 +135,12 @@ impl Inner {
             .sts
             .get_session_token(&self.serial, code, self.duration)
             .await;
-        if matches!(answer, Ok(_) | Err(StsError::Unavailable(_))) {
+        let may_be_spent = match &answer {
+            Ok(_) | Err(StsError::Unavailable(_)) => true,
+            Err(StsError::Unreachable { maybe_sent, .. }) => *maybe_sent,
+            Err(_) => false,
+        };
+        if may_be_spent {
             self.spent.lock().add(code.clone(), now);
         }
         answer.map_err(|error| match error {
@@ -145,9 +150,9 @@ impl Inner {
                 Refusal::Final(AuthError::UnknownDevice(error.to_string()))
             }
             StsError::Refused(text) => Refusal::Final(AuthError::Refused(text)),
-            StsError::Unreachable { timed_out, message } => {
-                Refusal::Final(AuthError::Unreachable { timed_out, message })
-            }
+            StsError::Unreachable {
+                timed_out, message, ..
+            } => Refusal::Final(AuthError::Unreachable { timed_out, message }),
         })
     }
 

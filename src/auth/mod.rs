@@ -72,24 +72,28 @@ pub(crate) enum AuthError {
     Ending,
 }
 
+/// What ended a prompt, as far as the next one is concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Ending {
+    /// A person, or the lack of one: asking again at the next access would pester.
+    Person,
+    /// The network or the service: nobody said no.
+    Fault,
+    /// There was no prompt.
+    Neither,
+}
+
 impl AuthError {
-    /// Whether this outcome starts a cool-down.
-    ///
-    /// A person (or the lack of one) ended the prompt: asking again at the next access would
-    /// pester. Faults of the network do not count: nobody said no.
-    fn starts_cool_down(&self) -> bool {
+    fn kind(&self) -> Ending {
         match self {
             Self::Cancelled
             | Self::TimedOut
             | Self::NoPrompt(_)
             | Self::CodesRejected(_)
             | Self::UnknownDevice(_)
-            | Self::Refused(_) => true,
-            Self::CoolingDown { .. }
-            | Self::Unasked
-            | Self::Unreachable { .. }
-            | Self::Unavailable(_)
-            | Self::Ending => false,
+            | Self::Refused(_) => Ending::Person,
+            Self::Unreachable { .. } | Self::Unavailable(_) => Ending::Fault,
+            Self::CoolingDown { .. } | Self::Unasked | Self::Ending => Ending::Neither,
         }
     }
 }

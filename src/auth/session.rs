@@ -21,9 +21,9 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::AuthError;
 use super::clock::{Clock, wall_time};
 use super::prompt::Ask;
+use super::{AuthError, Ending};
 
 /// How much of a session's life is left unused.
 ///
@@ -32,6 +32,9 @@ const MARGIN: Duration = Duration::from_secs(2);
 
 /// How the cool-down grows with each refusal in a row: 60 s, 5 minutes, 30 minutes by default.
 const COOL_DOWN_STEPS: [u32; 3] = [1, 5, 30];
+
+/// How long nobody is asked after a fault of the network, whose code was typed for nothing.
+const AFTER_FAULT: Duration = Duration::from_secs(10);
 
 /// How often the wall clock is looked at while a session lives; a machine that was suspended
 /// finds its session expired this soon after it wakes up.
@@ -209,10 +212,24 @@ struct State {
     renewals: u64,
 }
 
+/// Nobody is asked until then.
 struct Quiet {
     until: Instant,
     until_wall: SystemTime,
-    because: String,
+    because: AuthError,
+}
+
+impl Quiet {
+    /// What a request hears meanwhile: a fault as it was, and of a person's no until when.
+    fn error(&self) -> AuthError {
+        match self.because.kind() {
+            Ending::Fault => self.because.clone(),
+            _ => AuthError::CoolingDown {
+                until: self.until_wall,
+                because: self.because.to_string(),
+            },
+        }
+    }
 }
 
 type Outcome = Option<Result<Arc<Session>, AuthError>>;
@@ -441,10 +458,7 @@ impl Sessions {
                         && state.flight.is_none()
                         && quiet.until > Instant::now()
                     {
-                        return Err(AuthError::CoolingDown {
-                            until: quiet.until_wall,
-                            because: quiet.because.clone(),
-                        });
+                        return Err(quiet.error());
                     }
                 }
                 self.join(&mut state, ask.take(), asker.tid, &identity)
@@ -464,6 +478,7 @@ impl Sessions {
         tid: u32,
         identity: &Identity,
     ) -> Ticket {
+        let on_purpose = ask.is_some();
         if let Some(Some(_)) = &ask
             && let Some(superseded) = state.flight.take()
         {
@@ -491,10 +506,12 @@ impl Sessions {
                     flight.deadline = now + self.patience.wait;
                 }
                 flight.waiters += 1;
-                (flight.id, flight.deadline, flight.outcome.clone())
+                // Somebody who asked for a session waits for as long as the dialog stays.
+                let deadline = (!on_purpose).then_some(flight.deadline);
+                (flight.id, deadline, flight.outcome.clone())
             }
             // Not reached: one was just put there. The waiter would fail at once.
-            None => (0, Instant::now(), watch::channel(None).1),
+            None => (0, Some(Instant::now()), watch::channel(None).1),
         };
         Ticket {
             sessions: Arc::clone(self),
@@ -548,9 +565,7 @@ impl Sessions {
                 Ok(session)
             }
             Err(error) => {
-                if error.starts_cool_down() {
-                    self.cool_down(&mut state, &error);
-                }
+                self.cool_down(&mut state, &error);
                 tracing::warn!("no session: {error}");
                 Err(error)
             }
@@ -560,13 +575,19 @@ impl Sessions {
     }
 
     fn cool_down(&self, state: &mut State, because: &AuthError) {
-        let step = COOL_DOWN_STEPS[state.refusals.min(COOL_DOWN_STEPS.len() - 1)];
-        let span = self.patience.cool_down * step;
-        state.refusals += 1;
+        let span = match because.kind() {
+            Ending::Person => {
+                let step = COOL_DOWN_STEPS[state.refusals.min(COOL_DOWN_STEPS.len() - 1)];
+                state.refusals += 1;
+                self.patience.cool_down * step
+            }
+            Ending::Fault => self.patience.cool_down.min(AFTER_FAULT),
+            Ending::Neither => return,
+        };
         state.quiet = Some(Quiet {
             until: Instant::now() + span,
             until_wall: self.clock.now() + span,
-            because: because.to_string(),
+            because: because.clone(),
         });
     }
 
@@ -591,7 +612,7 @@ impl Sessions {
 struct Ticket {
     sessions: Arc<Sessions>,
     flight: u64,
-    deadline: Instant,
+    deadline: Option<Instant>,
     outcome: watch::Receiver<Outcome>,
     settled: bool,
 }
@@ -600,11 +621,20 @@ impl Ticket {
     /// Waits for the renewal or the deadline. `None`: the renewal was superseded.
     async fn outcome(&mut self) -> Option<Result<Arc<Session>, AuthError>> {
         let landed = self.outcome.wait_for(Option::is_some);
-        let result = match tokio::time::timeout_at(self.deadline, landed).await {
-            Ok(Ok(outcome)) => outcome.clone(),
-            // The task is gone without a word: aborted.
-            Ok(Err(_)) => None,
-            Err(_) => {
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            landed = landed => match landed {
+                Ok(outcome) => outcome.clone(),
+                // The task is gone without a word: aborted.
+                Err(_) => None,
+            },
+            () = deadline => {
                 self.sessions.leave(self.flight, true);
                 Some(Err(AuthError::TimedOut))
             }

@@ -293,7 +293,7 @@ async fn nobody_is_asked_for_the_daemon_itself() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_network_fault_starts_no_cool_down() {
+async fn a_network_fault_is_told_as_it_is_and_keeps_quiet_for_seconds_only() {
     let scene = scene();
     let waiter = scene.waiter();
     let (_, answer) = scene.question().await;
@@ -303,7 +303,22 @@ async fn a_network_fault_starts_no_cool_down() {
     };
     assert!(answer.send(Err(fault)).is_ok());
     assert!(waiter.await.unwrap().is_err());
+    let next = scene.waiter().await.unwrap();
+    assert!(matches!(next, Err(AuthError::Unreachable { .. })));
+    assert_eq!(scene.asked(), 1);
+    tokio::time::sleep(AFTER_FAULT).await;
     scene.open().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_asks_on_purpose_waits_for_as_long_as_the_dialog_stays() {
+    let scene = scene();
+    let sessions = Arc::clone(&scene.sessions);
+    let asking = tokio::spawn(async move { sessions.ask_now(None, &Asker::person()).await });
+    let (_, answer) = scene.question().await;
+    tokio::time::sleep(Duration::from_secs(200)).await;
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    assert!(asking.await.unwrap().is_ok());
 }
 
 #[tokio::test]

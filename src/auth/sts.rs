@@ -3,10 +3,12 @@
 //! Codes and texts are AWS's own; other stores answer `<Error>` without `<Message>`, or with
 //! other words, so the status decides where the code is silent.
 
+use std::io::ErrorKind;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sdk_sts::config::retry::RetryConfig;
+use aws_sdk_sts::config::timeout::TimeoutConfig;
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_sts::operation::get_session_token::GetSessionTokenError;
 
@@ -15,6 +17,10 @@ use super::session::Granted;
 
 /// How often a request that certainly did not reach STS is sent again.
 const CONNECT_ATTEMPTS: u32 = 3;
+
+/// How long connecting to STS may take, and how long its answer.
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(20);
 
 /// The pause before the second attempt; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
@@ -30,7 +36,7 @@ pub(crate) struct Sts {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StsError {
     /// Wrong, already used, or a device out of step: AWS has one text for all three.
-    #[error("AWS refused the code: wrong, or already used. Type the code that shows next")]
+    #[error("AWS refused the code: mistyped, or used before. Type it again, or the next one")]
     WrongCode,
     /// No such device, or not this user's.
     #[error(
@@ -50,6 +56,8 @@ pub(crate) enum StsError {
     /// Nothing answered.
     #[error("{message}")]
     Unreachable {
+        /// Whether the code may have arrived all the same.
+        maybe_sent: bool,
         /// Whether it was silence rather than a refusal.
         timed_out: bool,
         /// Where, and what to check.
@@ -61,8 +69,13 @@ impl Sts {
     /// Calls the endpoint of `config`, whose credentials must be long-term keys.
     pub(crate) fn new(config: aws_sdk_sts::Config, endpoint: String) -> Self {
         // A repeated request would present a spent code, and be told that it is wrong.
+        let timeouts = TimeoutConfig::builder()
+            .connect_timeout(CONNECT)
+            .operation_timeout(ANSWER)
+            .build();
         let config = config
             .to_builder()
+            .timeout_config(timeouts)
             .retry_config(RetryConfig::disabled())
             .build();
         Self {
@@ -113,6 +126,7 @@ impl Sts {
                 "cannot be reached"
             };
             return StsError::Unreachable {
+                maybe_sent: !never_arrived(error),
                 timed_out,
                 message: format!(
                     "STS at {} {what}: check the network, the region and --sts-endpoint-url",
@@ -186,9 +200,24 @@ fn named(status: u16, code: &str) -> String {
     }
 }
 
-/// Whether the request failed before a byte of it was sent.
+/// Whether the request certainly failed before a byte of it was sent: the SDK's own "io" would
+/// also be a connection that broke after STS had taken the code.
 fn never_arrived(error: &SdkError<GetSessionTokenError>) -> bool {
-    matches!(error, SdkError::DispatchFailure(failure) if failure.is_io() && !failure.is_timeout())
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(io) = error.downcast_ref::<std::io::Error>() {
+            return matches!(
+                io.kind(),
+                ErrorKind::ConnectionRefused
+                    | ErrorKind::HostUnreachable
+                    | ErrorKind::NetworkUnreachable
+                    | ErrorKind::NetworkDown
+                    | ErrorKind::AddrNotAvailable
+            );
+        }
+        cause = error.source();
+    }
+    false
 }
 
 fn granted(credentials: Option<aws_sdk_sts::types::Credentials>) -> Result<Granted, StsError> {

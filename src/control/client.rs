@@ -202,10 +202,11 @@ fn mounts(mountpoint: Option<&Path>) -> Result<Vec<(PathBuf, Status)>, MountErro
             }
         };
         mount.lines.get_ref().set_read_timeout(Some(SOON)).ok();
-        mount.send(Request::Status)?;
-        match mount.reply()? {
-            Some(Reply::Status(status)) => mounts.push((socket, *status)),
-            _ => crate::say(&format!(
+        // One that cannot be talked to must not hide the others.
+        match mount.send(Request::Status).and_then(|()| mount.reply()) {
+            Ok(Some(Reply::Status(status))) => mounts.push((socket, *status)),
+            Err(error) => crate::say(&format!("s3mfa-mount: {}: {error}", socket.display())),
+            Ok(_) => crate::say(&format!(
                 "s3mfa-mount: the mount behind {} does not answer",
                 socket.display()
             )),
@@ -223,7 +224,7 @@ fn mounts(mountpoint: Option<&Path>) -> Result<Vec<(PathBuf, Status)>, MountErro
 
 fn nothing_there(mountpoint: &Path) -> MountError {
     MountError::Other(format!(
-        "s3mfa-mount has nothing mounted on {}; `s3mfa-mount status` lists all mounts",
+        "nothing of this program is mounted on {}; `s3mfa-mount status` lists all mounts",
         mountpoint.display()
     ))
 }

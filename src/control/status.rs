@@ -59,6 +59,19 @@ pub(crate) struct Cache {
     pub(crate) memory_limit: u64,
 }
 
+/// A moment as programs read it, as people do: local, and with seconds, because sessions can
+/// be short.
+fn local_time(rfc3339: &str) -> String {
+    let moment: Result<jiff::Timestamp, _> = rfc3339.parse();
+    moment.map_or_else(
+        |_| rfc3339.to_owned(),
+        |moment| {
+            let local = moment.to_zoned(jiff::tz::TimeZone::system());
+            local.strftime("%Y-%m-%d %H:%M:%S").to_string()
+        },
+    )
+}
+
 impl Status {
     /// The same for people.
     pub(crate) fn text(&self) -> String {
@@ -69,7 +82,10 @@ impl Status {
         };
         let _ = writeln!(text, "{} on {}", source, self.mountpoint);
         let session = &self.session;
-        let until = session.expires.as_deref().unwrap_or("no end");
+        let until = session
+            .expires
+            .as_deref()
+            .map_or_else(|| "no end".to_owned(), local_time);
         let _ = match (session.state.as_str(), &session.reason) {
             ("live", _) => writeln!(
                 text,
@@ -80,6 +96,7 @@ impl Status {
             (state, None) => writeln!(text, "  session   {state}"),
         };
         if let Some(until) = &session.cooling_down_until {
+            let until = local_time(until);
             let _ = writeln!(
                 text,
                 "  prompts   none before {until}; `s3mfa-mount renew` asks at once"

@@ -8,7 +8,10 @@ use std::time::Duration;
 
 use crate::auth::{Asker, Identity};
 
-/// How long an answer may take before the caller is watched, and how often it is.
+/// How long an answer may take before somebody looks after the caller.
+const FIRST_LOOK: Duration = Duration::from_millis(20);
+
+/// How often the caller is looked after from then on.
 const WATCH: Duration = Duration::from_millis(200);
 
 /// Programs that read everything without anybody having asked, by `/proc/PID/comm` (15 bytes).
@@ -50,23 +53,33 @@ impl Caller {
         if self.tid == 0 {
             return std::future::pending().await;
         }
+        let mut was_seen = false;
         loop {
-            tokio::time::sleep(WATCH).await;
+            tokio::time::sleep(if was_seen { WATCH } else { FIRST_LOOK }).await;
             match std::fs::read_to_string(format!("/proc/{}/status", self.tid)) {
-                Ok(status) if !is_stopped(&status) => {}
-                _ => return,
+                Ok(status) if is_stopped(&status) => return,
+                Ok(_) => was_seen = true,
+                // It was there, and is gone.
+                Err(_) if was_seen => return,
+                // Another user's with `hidepid`, or gone within the first moment: there is
+                // nothing to watch, and the request's own deadlines hold.
+                Err(_) => return std::future::pending().await,
             }
         }
     }
 }
 
 fn identify(tid: u32) -> Identity {
-    let name = std::fs::read_to_string(format!("/proc/{tid}/comm")).unwrap_or_default();
+    // A thread has a name of its own; people and lists know the program's.
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
+    let program = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    let program = program.map_or(tid.to_string(), |id| id.trim().to_owned());
+    let name = std::fs::read_to_string(format!("/proc/{program}/comm")).unwrap_or_default();
     let name = name.trim_end();
     Identity {
         program: match name {
             "" => String::new(),
-            name => format!("{name} ({tid})"),
+            name => format!("{name} ({program})"),
         },
         may_prompt: !INDEXERS.contains(&name),
     }

@@ -27,27 +27,53 @@ const WIDEST: u64 = 64 << 20;
 /// An open file, pinned to the version that was seen at open.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
+    number: u64,
     version: u64,
     key: String,
     object: Object,
     window: Mutex<Window>,
 }
 
+/// What the kernel may do with the pages of an inode, which all handles on it share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum KernelPages {
+    /// Keep those it has: they are of this version.
+    Keep,
+    /// Start anew.
+    Fresh,
+    /// Leave this handle alone: another one is open on another version, and must not be given
+    /// this one's bytes.
+    Bypass,
+}
+
 impl FileSystem {
-    /// Opens a file. Returns the handle, and whether the kernel may keep its pages.
-    pub(crate) async fn open(&self, asker: &Asker, number: u64) -> Result<(u64, bool), FsError> {
+    /// Opens a file. Returns the handle, and what the kernel may do with its pages.
+    pub(crate) async fn open(
+        &self,
+        asker: &Asker,
+        number: u64,
+    ) -> Result<(u64, KernelPages), FsError> {
         let inode = self.confirm(asker, number).await?;
         let InodeKind::File(object) = inode.kind else {
             return Err(FsError::IsADirectory);
         };
         let file = OpenFile {
+            number,
             version: inode.version,
             key: self.key(number)?,
             object,
             window: Mutex::default(),
         };
         let keep = self.inodes.lock().cache_in_kernel(number);
-        Ok((self.files.lock().open(Arc::new(file)), keep))
+        let mut files = self.files.lock();
+        let pages = match keep {
+            true => KernelPages::Keep,
+            false if files.any(|other| other.number == number && other.version != file.version) => {
+                KernelPages::Bypass
+            }
+            false => KernelPages::Fresh,
+        };
+        Ok((files.open(Arc::new(file)), pages))
     }
 
     /// Closes a handle.
@@ -69,6 +95,10 @@ impl FileSystem {
         let file = self.files.lock().get(handle)?;
         let end = offset.saturating_add(size).min(file.object.size);
         let range = offset.min(end)..end;
+        // The kernel would give an old version's bytes to everybody who has the file open.
+        if self.inode(file.number)?.version != file.version {
+            return Err(StoreError::Changed.into());
+        }
         let mut serve = Some(serve);
         let mut hand_out = |bytes: &[u8]| serve.take().map(|serve| serve(bytes));
         if !range.is_empty() {
@@ -164,6 +194,12 @@ impl FileSystem {
         let mut events = page.events();
         let since = *events.borrow_and_update();
         loop {
+            // Before anything is claimed anew: with this lease it would fail again.
+            if let Some(failure) = page.failure_since(since, wanted)
+                && !page.has(wanted)
+            {
+                return Err(failure);
+            }
             match page.claim(wanted) {
                 Claim::Here => return Ok(page),
                 Claim::Fetch(run) => {
@@ -172,9 +208,6 @@ impl FileSystem {
                     continue;
                 }
                 Claim::Coming => {}
-            }
-            if let Some(failure) = page.failure_since(since, wanted) {
-                return Err(failure);
             }
             // The sender lives in the page, which is held.
             let _ = events.changed().await;

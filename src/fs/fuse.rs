@@ -3,9 +3,10 @@
 //! A callback never waits: it spawns a task and returns. A task that takes longer than 200 ms
 //! watches the program that waits for it, and gives up when somebody stops that program.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::io;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,7 @@ use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
+use super::file::KernelPages;
 use super::inodes::{Inode, Kind};
 use super::listing::Numbered;
 use super::{Caller, FileSystem, FsError};
@@ -32,8 +34,9 @@ use crate::store::StoreError;
 const NAMES: Duration = Duration::from_secs(1);
 
 /// How many read-ahead requests of the kernel may be on their way. Those that wait for a person
-/// are among them, so there must be room for others besides.
-const BACKGROUND: u16 = 256;
+/// are among them, so there must be room for others; and none should queue in the kernel, with
+/// its pages locked and without us knowing of it (see [`super::kernel`]).
+const BACKGROUND: u16 = 4096;
 
 /// The largest request of the kernel in bytes: `fs.fuse.max_pages_limit`, 256 pages.
 const REQUEST: u32 = 1 << 20;
@@ -49,21 +52,22 @@ pub(crate) struct Fuse {
     ended: Option<oneshot::Sender<()>>,
 }
 
-/// The inodes with reads that are not answered yet.
+/// The reads that are not answered yet: by inode, the bytes that each asks for.
 #[derive(Debug, Default)]
-pub(crate) struct Reads(Mutex<HashMap<u64, usize>>);
+pub(crate) struct Reads(Mutex<HashMap<u64, Vec<Range<u64>>>>);
 
 impl Reads {
-    /// Those inodes.
-    pub(crate) fn busy(&self) -> HashSet<u64> {
-        self.0.lock().keys().copied().collect()
+    /// What of an inode is being read.
+    pub(crate) fn unanswered(&self, inode: u64) -> Vec<Range<u64>> {
+        self.0.lock().get(&inode).cloned().unwrap_or_default()
     }
 
-    fn begin(self: &Arc<Self>, inode: u64) -> Reading {
-        *self.0.lock().entry(inode).or_default() += 1;
+    fn begin(self: &Arc<Self>, inode: u64, bytes: Range<u64>) -> Reading {
+        self.0.lock().entry(inode).or_default().push(bytes.clone());
         Reading {
             reads: Arc::clone(self),
             inode,
+            bytes,
         }
     }
 }
@@ -71,14 +75,17 @@ impl Reads {
 struct Reading {
     reads: Arc<Reads>,
     inode: u64,
+    bytes: Range<u64>,
 }
 
 impl Drop for Reading {
     fn drop(&mut self) {
         let mut reads = self.reads.0.lock();
-        if let Some(count) = reads.get_mut(&self.inode) {
-            *count -= 1;
-            if *count == 0 {
+        if let Some(unanswered) = reads.get_mut(&self.inode) {
+            if let Some(this) = unanswered.iter().position(|bytes| *bytes == self.bytes) {
+                unanswered.swap_remove(this);
+            }
+            if unanswered.is_empty() {
                 reads.remove(&self.inode);
             }
         }
@@ -110,11 +117,13 @@ impl Fuse {
         reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
         let caller = Caller { tid: request.pid() };
+        let longest = self.fs.look().longest_request;
         self.runtime.spawn(async move {
             let result = tokio::select! {
                 biased;
                 result = work => result,
                 () = caller.stopped() => Err(FsError::Interrupted),
+                () = tokio::time::sleep(longest) => Err(FsError::TookTooLong),
             };
             reply(result.map_err(|error| told(&error)));
         });
@@ -242,13 +251,13 @@ impl Filesystem for Fuse {
         let (fs, asker) = self.with(request);
         let work = async move { fs.open(&asker, inode.0).await };
         self.spawn(request, work, move |result| match result {
-            Ok((handle, keep)) => {
-                let keep = if keep {
-                    FopenFlags::FOPEN_KEEP_CACHE
-                } else {
-                    FopenFlags::empty()
+            Ok((handle, pages)) => {
+                let flags = match pages {
+                    KernelPages::Keep => FopenFlags::FOPEN_KEEP_CACHE,
+                    KernelPages::Fresh => FopenFlags::empty(),
+                    KernelPages::Bypass => FopenFlags::FOPEN_DIRECT_IO,
                 };
-                reply.opened(FileHandle(handle), keep);
+                reply.opened(FileHandle(handle), flags);
             }
             Err(errno) => reply.error(errno),
         });
@@ -266,13 +275,15 @@ impl Filesystem for Fuse {
         reply: ReplyData,
     ) {
         let (fs, asker) = self.with(request);
-        let reading = self.reads.begin(inode.0);
-        // The reply is sent while the session is held alive, or not at all.
-        let reply = Arc::new(Mutex::new(Some(reply)));
+        let bytes = offset..offset.saturating_add(u64::from(size));
+        let reading = self.reads.begin(inode.0, bytes);
+        // The reply is sent while the session is held alive, or not at all; and the read counts
+        // as unanswered for exactly as long, or its pages would be forgotten by a lock.
+        let reply = Arc::new(Mutex::new(Some((reply, reading))));
         let unanswered = Arc::clone(&reply);
         let work = async move {
             let serve = move |bytes: &[u8]| {
-                if let Some(reply) = reply.lock().take() {
+                if let Some((reply, _reading)) = reply.lock().take() {
                     reply.data(bytes);
                 }
             };
@@ -280,8 +291,8 @@ impl Filesystem for Fuse {
                 .await
         };
         self.spawn(request, work, move |result| {
-            let _until_answered = reading;
-            if let (Err(errno), Some(reply)) = (result, unanswered.lock().take()) {
+            let unanswered = unanswered.lock().take();
+            if let (Err(errno), Some((reply, _reading))) = (result, unanswered) {
                 reply.error(errno);
             }
         });
@@ -347,6 +358,9 @@ impl Filesystem for Fuse {
         let work = async move {
             let stream = fs.stream(handle.0)?;
             let (this, above) = stream.numbers();
+            if offset == 0 {
+                stream.begin();
+            }
             let names = fs
                 .names_from(&asker, &stream, offset.saturating_sub(DOTS))
                 .await?;
@@ -389,6 +403,9 @@ impl Filesystem for Fuse {
         let work = async move {
             let stream = fs.stream(handle.0)?;
             let (this, above) = stream.numbers();
+            if offset == 0 {
+                stream.begin();
+            }
             let names = fs
                 .names_from(&asker, &stream, offset.saturating_sub(DOTS))
                 .await?;

@@ -1,7 +1,7 @@
 //! Numbers for files and directories.
 //!
-//! A number is a hash of the path, so it is the same after a remount, and a directory of a
-//! million names needs no memory for those that nobody looked up. Two paths with one hash are
+//! A number is a hash of the path, so it is the same after a remount by the same program, and a
+//! directory of a million names needs no memory for those that nobody looked up. Two paths with one hash are
 //! told apart by probing among the inodes that the kernel knows.
 //!
 //! The type of an inode never changes: a key that turns from a file into a directory gets
@@ -43,8 +43,10 @@ pub(crate) struct Inode {
     pub(crate) version: u64,
     /// How many lookups the kernel holds.
     lookups: u64,
-    /// The version whose pages the kernel may hold.
-    pub(crate) cached: Option<u64>,
+    /// The version whose pages the kernel may keep over another open.
+    kept: Option<u64>,
+    /// It was opened: whoever has it open still may have filled the kernel's pages at any time.
+    opened: bool,
 }
 
 /// All inodes that the kernel knows.
@@ -65,7 +67,8 @@ impl Default for Inodes {
             seen: Instant::now(),
             version: 0,
             lookups: 1,
-            cached: None,
+            kept: None,
+            opened: false,
         };
         Self {
             by_number: HashMap::from([(ROOT, root)]),
@@ -122,14 +125,18 @@ impl Inodes {
         let Some(inode) = self.by_number.get_mut(&number) else {
             return false;
         };
-        inode.cached.replace(inode.version) == Some(inode.version)
+        inode.opened = true;
+        inode.kept.replace(inode.version) == Some(inode.version)
     }
 
-    /// The inodes of which the kernel may hold pages, which from now on count as taken back.
+    /// The inodes of which the kernel may hold pages, none of which may be kept from now on.
     pub(crate) fn take_cached(&mut self) -> Vec<u64> {
-        let cached = self.by_number.values_mut();
-        cached
-            .filter_map(|inode| inode.cached.take().map(|_| inode.number))
+        let opened = self.by_number.values_mut().filter(|inode| inode.opened);
+        opened
+            .map(|inode| {
+                inode.kept = None;
+                inode.number
+            })
             .collect()
     }
 
@@ -205,7 +212,8 @@ impl Inodes {
             seen,
             version: self.versions,
             lookups: 0,
-            cached: None,
+            kept: None,
+            opened: false,
         };
         self.by_number.insert(number, inode);
         self.by_name.insert((parent, name.into()), number);
@@ -286,6 +294,8 @@ mod tests {
         inodes.look_up(ROOT, "a", file("y"), Instant::now());
         assert!(!inodes.cache_in_kernel(number), "other bytes");
         assert_eq!(inodes.take_cached(), [number]);
-        assert!(inodes.take_cached().is_empty());
+        assert!(!inodes.cache_in_kernel(number), "taken back");
+        // A file that stays open is filled again by the next session.
+        assert_eq!(inodes.take_cached(), [number]);
     }
 }

@@ -36,7 +36,7 @@ pub(crate) struct Stream {
     state: Mutex<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
     /// Where each page that was seen starts.
     marks: Vec<Mark>,
@@ -45,6 +45,20 @@ struct State {
     /// All names so far, until there are too many of them.
     names: Option<HashMap<Box<str>, Kind>>,
     begun: Option<Instant>,
+    /// Somebody has read from the beginning.
+    read: bool,
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            marks: vec![Mark::default()],
+            page: None,
+            names: Some(HashMap::new()),
+            begun: Some(Instant::now()),
+            read: false,
+        }
+    }
 }
 
 /// Where a page starts.
@@ -68,6 +82,16 @@ impl Stream {
     /// The directory itself and the one above, for `.` and `..`.
     pub(crate) fn numbers(&self) -> (u64, u64) {
         (self.number, self.parent)
+    }
+
+    /// Somebody reads from the beginning. The second time that is rewinddir(3), which POSIX
+    /// wants to show the directory as it is then.
+    pub(crate) fn begin(&self) {
+        let mut state = self.state.lock();
+        if state.read {
+            *state = State::new();
+        }
+        state.read = true;
     }
 }
 
@@ -101,12 +125,7 @@ impl FileSystem {
             number,
             parent: inode.parent,
             prefix,
-            state: Mutex::new(State {
-                marks: vec![Mark::default()],
-                names: Some(HashMap::new()),
-                begun: Some(Instant::now()),
-                page: None,
-            }),
+            state: Mutex::new(State::new()),
         }))
     }
 
@@ -192,8 +211,9 @@ impl FileSystem {
             // Not even a marker: the directory is gone.
             return Err(FsError::NotFound);
         }
-        let upto = page.next.is_some().then(|| page.entries.last()).flatten();
-        let upto = upto.and_then(|entry| entry.key().strip_prefix(&stream.prefix));
+        let last = page.entries.last().map_or("", Entry::key);
+        let last = last.strip_prefix(&stream.prefix).unwrap_or_default();
+        let upto = page.next.is_some().then_some(last);
         let mut names = mark.held_back;
         let fresh = page.entries.iter();
         names.extend(fresh.filter_map(|entry| self.found(&stream.prefix, entry, seen)));

@@ -50,6 +50,9 @@ pub(crate) enum FsError {
     /// The mount does not write.
     #[error("the mount is read-only")]
     ReadOnly,
+    /// It would have taken longer than the kernel waits.
+    #[error("it took too long")]
+    TookTooLong,
     /// The kernel named a handle that is not open.
     #[error("no such handle")]
     BadHandle,
@@ -74,6 +77,8 @@ pub(crate) struct Look {
     pub(crate) dir_mode: u16,
     /// How long what S3 said is believed.
     pub(crate) ttl: Duration,
+    /// How long one request of the kernel may take, with everything that it waits for.
+    pub(crate) longest_request: Duration,
     /// When the mount started: the time of directories.
     pub(crate) born: SystemTime,
     /// Whether the user asked for a mount that cannot write.
@@ -180,6 +185,10 @@ impl<T: Clone> Handles<T> {
 
     fn get(&self, number: u64) -> Result<T, FsError> {
         self.open.get(&number).cloned().ok_or(FsError::BadHandle)
+    }
+
+    fn any(&self, is_it: impl Fn(&T) -> bool) -> bool {
+        self.open.values().any(is_it)
     }
 
     fn close(&mut self, number: u64) {

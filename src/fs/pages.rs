@@ -149,23 +149,21 @@ impl Page {
     }
 
     fn arrived(&self, blocks: Blocks) {
-        {
-            let mut filling = self.filling.lock();
-            filling.here = filling.here.plus(blocks);
-            filling.coming = filling.coming.minus(blocks);
-        }
+        let mut filling = self.filling.lock();
+        filling.here = filling.here.plus(blocks);
+        filling.coming = filling.coming.minus(blocks);
+        // Counted under the lock, so that events and what they tell of are in one order.
         self.events.send_modify(|count| *count += 1);
     }
 
     fn failed(&self, blocks: Blocks, failure: Failure) {
-        let event = *self.events.borrow() + 1;
-        {
-            let mut filling = self.filling.lock();
-            let missing = blocks.minus(filling.here);
-            filling.coming = filling.coming.minus(missing);
-            filling.failure = Some((event, missing, failure));
-        }
-        self.events.send_modify(|count| *count = event);
+        let mut filling = self.filling.lock();
+        let missing = blocks.minus(filling.here);
+        filling.coming = filling.coming.minus(missing);
+        self.events.send_modify(|count| {
+            *count += 1;
+            filling.failure = Some((*count, missing, failure));
+        });
     }
 }
 
@@ -182,13 +180,18 @@ pub(crate) struct Pages {
 /// A page in use.
 pub(crate) struct Held {
     page: Arc<Page>,
-    pages: Arc<Pages>,
+    /// Dropped after the page, as fields are dropped in their order: whoever is woken must find
+    /// the page free.
+    release: Release,
 }
+
+/// Wakes those who wait for a page.
+struct Release(Arc<Pages>);
 
 impl Held {
     /// The same page for somebody else.
     pub(crate) fn share(&self) -> Self {
-        self.pages.hold(Arc::clone(&self.page))
+        self.release.0.hold(Arc::clone(&self.page))
     }
 }
 
@@ -200,10 +203,10 @@ impl std::ops::Deref for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Release {
     fn drop(&mut self) {
         // All of them: one permit for two pages that are let go would leave a waiter behind.
-        self.pages.released.notify_waiters();
+        self.0.released.notify_waiters();
     }
 }
 
@@ -228,8 +231,8 @@ impl Pages {
 
     /// A cached page, if it has all these blocks.
     pub(crate) fn ready(self: &Arc<Self>, id: PageId, wanted: Blocks) -> Option<Held> {
-        let page = Arc::clone(self.cached.lock().get(&id)?);
-        page.has(wanted).then(|| self.hold(page))
+        let page = self.hold(Arc::clone(self.cached.lock().get(&id)?));
+        page.has(wanted).then_some(page)
     }
 
     /// The page, made if need be; waits while all pages are in use.
@@ -281,7 +284,7 @@ impl Pages {
     fn hold(self: &Arc<Self>, page: Arc<Page>) -> Held {
         Held {
             page,
-            pages: Arc::clone(self),
+            release: Release(Arc::clone(self)),
         }
     }
 }

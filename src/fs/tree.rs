@@ -10,6 +10,9 @@ use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::{Query, StoreError};
 
+/// The longest key in bytes: docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html.
+const LONGEST_KEY: usize = 1024;
+
 impl FileSystem {
     /// Resolves a name. The kernel counts the answer as a lookup.
     ///
@@ -66,6 +69,9 @@ impl FileSystem {
             key.push('/');
         }
         key.push_str(name);
+        if key.len() > LONGEST_KEY {
+            return Err(FsError::NameTooLong);
+        }
         let below = Query {
             prefix: format!("{key}/"),
             limit: Some(1),

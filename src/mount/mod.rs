@@ -29,7 +29,7 @@ use crate::config::{Allow, Config, ConfigError, Endpoints, Rung, Surroundings};
 use crate::control::server::Socket;
 use crate::control::status::{self, Status};
 use crate::fs::FileSystem;
-use crate::fs::fuse::{Fuse, Reads};
+use crate::fs::fuse::Fuse;
 use crate::fs::kernel::KernelCache;
 use crate::store::s3::Endpoint;
 use crate::store::{Bucket, Query, StoreError};
@@ -92,7 +92,8 @@ pub(crate) struct Mounted {
     sessions: Arc<Sessions>,
     bucket: Arc<Bucket>,
     fs: Arc<FileSystem>,
-    reads: Arc<Reads>,
+    /// The kernel's number of this mount: another one may be on the same place one day.
+    device: Option<String>,
     kernel: KernelCache,
     /// The kernel has let go.
     ended: watch::Receiver<bool>,
@@ -143,8 +144,10 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     let guarding = tokio::spawn(guard(Arc::clone(&mounted)));
     attached.store(!background, Ordering::Relaxed);
     if background {
-        crate::background::detach()
-            .map_err(|error| MountError::Other(format!("cannot leave the terminal: {error}")))?;
+        crate::background::detach().map_err(|error| {
+            let _ = place::detach(&mounted.mountpoint);
+            MountError::Other(format!("cannot leave the terminal: {error}"))
+        })?;
     }
     tracing::info!(
         "{} is mounted on {}",
@@ -316,7 +319,7 @@ fn serve(
     let (fuse, reads) = Fuse::new(Arc::clone(&fs), tokio::runtime::Handle::current(), ended);
     let session = fuser::Session::new(fuse, &mountpoint, &options(&config))
         .map_err(|error| place::explain(&mountpoint, &error))?;
-    let kernel = KernelCache::new(session.notifier());
+    let kernel = KernelCache::new(&session.notifier(), &reads);
     let (tell, ended) = watch::channel(false);
     let background = session.spawn();
     let (kernel, background) = match (kernel, background) {
@@ -334,12 +337,12 @@ fn serve(
         tell.send_replace(true);
     });
     Ok(Mounted {
+        device: place::device(&mountpoint),
         config,
         mountpoint,
         sessions,
         bucket,
         fs,
-        reads,
         kernel,
         ended,
         is_over: watch::Sender::new(false),
@@ -444,18 +447,19 @@ impl Mounted {
         if self.config.look.serve_when_locked {
             return;
         }
-        let cached = self.fs.take_cached();
-        let done = self.kernel.take_back(cached, self.reads.busy());
-        let _ = done.await;
+        self.kernel.take_back(self.fs.take_cached()).await;
     }
 
     /// Ends the mount; returns when the kernel has let go, or is not going to soon.
     pub(crate) async fn unmount(&self) -> Result<(), MountError> {
-        // Whoever waits for a person must not keep the mount busy.
-        self.sessions.end();
         let mountpoint = self.mountpoint.clone();
-        let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
-        detached.map_err(|error| MountError::Other(error.to_string()))??;
+        // What is there now may be somebody else's, mounted after this one was taken away.
+        if place::device(&mountpoint) == self.device {
+            let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
+            detached.map_err(|error| MountError::Other(error.to_string()))??;
+        }
+        // Only now: a mount that could not be taken away goes on.
+        self.sessions.end();
         let mut ended = self.ended.clone();
         let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
         Ok(())

@@ -5,11 +5,15 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::mount::{MntFlags, umount2};
 
 use super::MountError;
+
+/// How long a living daemon may take to answer statfs(2).
+const ANSWER: Duration = Duration::from_secs(5);
 
 /// The type that mounts of this program have in `/proc/self/mountinfo`.
 pub(crate) const SUBTYPE: &str = "s3mfa-mount";
@@ -18,9 +22,13 @@ pub(crate) const SUBTYPE: &str = "s3mfa-mount";
 ///
 /// A stale mount, whose daemon is dead ("Transport endpoint is not connected"), is taken away.
 pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
-    if is_stale(mountpoint) {
-        tracing::info!("taking away the stale mount on {}", mountpoint.display());
-        detach(mountpoint)?;
+    let written = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
+    if let Some(mount) = on_top(&written).filter(|mount| mount.kind.starts_with("fuse"))
+        && is_stale(&written, &mount)
+    {
+        tracing::info!("taking away the dead mount on {}", written.display());
+        abort(&written, &mount);
+        detach(&written)?;
     }
     let resolved = match mountpoint.canonicalize() {
         Ok(resolved) => resolved,
@@ -60,23 +68,61 @@ pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
     Ok(resolved)
 }
 
-fn is_stale(mountpoint: &Path) -> bool {
+/// Whether a FUSE mount has lost its daemon.
+fn is_stale(mountpoint: &Path, mount: &Mount) -> bool {
     // Not stat(2), which the kernel answers from memory for a second after the daemon's death.
-    nix::sys::statfs::statfs(mountpoint).err() == Some(Errno::ENOTCONN)
+    // Even statfs(2) waits for ever if a daemon hangs, so it is asked from a thread.
+    let (tell, told) = std::sync::mpsc::channel();
+    let place = mountpoint.to_owned();
+    std::thread::spawn(move || {
+        let _ = tell.send(nix::sys::statfs::statfs(&place).err() == Some(Errno::ENOTCONN));
+    });
+    match told.recv_timeout(ANSWER) {
+        Ok(stale) => stale,
+        // Ours always answers this at once.
+        Err(_) => mount.kind == format!("fuse.{SUBTYPE}"),
+    }
 }
 
 /// Whether a mount of this program is on top of this path, dead or alive.
 pub(crate) fn is_ours(path: &Path) -> bool {
-    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else {
-        return false;
-    };
-    // proc_pid_mountinfo(5): the fifth field is the place, the type comes behind " - ".
-    let mut kinds = mounts.lines().rev().filter_map(|line| {
-        let (place, rest) = line.split_once(" - ")?;
-        (Path::new(&unescape(place.split(' ').nth(4)?)) == path).then(|| rest.split(' ').next())?
-    });
+    on_top(path).is_some_and(|mount| mount.kind == format!("fuse.{SUBTYPE}"))
+}
+
+/// The device number of the mount on top of this path, `0:57`. No two mounts have the same.
+pub(crate) fn device(path: &Path) -> Option<String> {
+    on_top(path).map(|mount| mount.device)
+}
+
+/// One line of proc_pid_mountinfo(5).
+struct Mount {
+    device: String,
+    kind: String,
+}
+
+fn on_top(path: &Path) -> Option<Mount> {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     // The last one is the one on top.
-    kinds.next() == Some(&format!("fuse.{SUBTYPE}"))
+    mounts.lines().rev().find_map(|line| {
+        let (before, behind) = line.split_once(" - ")?;
+        let fields: Vec<&str> = before.split(' ').collect();
+        let is_here = Path::new(&unescape(fields.get(4)?)) == path;
+        is_here.then(|| Mount {
+            device: fields[2].to_owned(),
+            kind: behind.split(' ').next().unwrap_or_default().to_owned(),
+        })
+    })
+}
+
+/// Ends a FUSE connection whose daemon is dead, or cannot die because it waits in the kernel for
+/// itself: Documentation/filesystems/fuse.rst, "Aborting a filesystem connection".
+fn abort(mountpoint: &Path, mount: &Mount) {
+    if let Some((_, minor)) = mount.device.split_once(':') {
+        let control = format!("/sys/fs/fuse/connections/{minor}/abort");
+        let _ = std::fs::write(control, "1");
+    }
+    // Root can do without that file system.
+    let _ = umount2(mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH);
 }
 
 /// Undoes the octal escapes of mountinfo.

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::failure::{Failure, Kind};
 use super::s3::{Body, Endpoint, S3};
-use super::verdict::{Action, Evidence, Scope, Verdict};
+use super::verdict::{Action, Evidence, FRESH, Scope, Verdict};
 use super::{Object, Page, Query, StoreError};
 use crate::auth::{Asker, Generation, Reason, Session, Sessions};
 
@@ -192,6 +192,13 @@ impl Bucket {
                 .is_none_or(|live| live.generation != failure.generation)
     }
 
+    /// Whether S3 never accepted this session, although it is fresh: another one will not do
+    /// better, and asking for a code would not end.
+    fn is_misfit(&self, lease: &Lease) -> bool {
+        let age = self.sessions.age(&lease.session);
+        age < FRESH && !self.evidence.lock().is_accepted(lease.generation())
+    }
+
     /// Whether a 403 is meant, rather than a sign of a session that has worn out.
     async fn is_real(&self, lease: &Lease, scope: &Scope) -> bool {
         let generation = lease.generation();
@@ -226,13 +233,15 @@ impl Bucket {
 
     /// Remembers a denial that is real.
     fn settle(&self, lease: &Lease, scope: &Scope, failure: &Failure) {
-        tracing::warn!(
-            "denied, while the session works elsewhere: {}. If this prefix demands a fresher \
-             code, `s3mfa-mount renew` gives it one",
-            failure.text
-        );
         let age = self.sessions.age(&lease.session);
-        self.evidence.lock().settle(lease.generation(), age, scope);
+        let is_new = self.evidence.lock().settle(lease.generation(), age, scope);
+        if is_new {
+            tracing::warn!(
+                "denied, while the session works elsewhere: {}. If this prefix demands a fresher \
+                 code, `s3mfa-mount renew` gives it one. Further denials under it are not logged",
+                failure.text
+            );
+        }
     }
 }
 
@@ -269,13 +278,18 @@ impl Attempt<'_> {
                 self.replays += 1;
                 Reason::Rejected(sessions.now())
             }
-            Kind::Token if self.renewals < RENEWALS => {
+            Kind::Token if self.renewals < RENEWALS && !self.bucket.is_misfit(&self.lease) => {
                 self.renewals += 1;
                 Reason::Rejected(sessions.now())
             }
             Kind::Denied | Kind::Bare => {
                 let (bucket, lease) = (self.bucket, &self.lease);
-                if self.denied || bucket.is_real(lease, &self.scope).await {
+                // What nobody waits for must not end a session that may be good for the rest.
+                let may_end_it = (self.asker.identify)(self.asker.tid).may_prompt;
+                if self.denied || !may_end_it {
+                    return Err(StoreError::Denied(failure.text));
+                }
+                if bucket.is_real(lease, &self.scope).await {
                     bucket.settle(lease, &self.scope, &failure);
                     return Err(StoreError::Denied(failure.text));
                 }

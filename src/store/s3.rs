@@ -250,6 +250,22 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
+        // A proxy or a store that overlooks the range or the condition must not get its bytes
+        // into the wrong place.
+        let starts = answer.content_range().map_or(0, range_start);
+        if starts != range.start {
+            let text = format!(
+                "asked for bytes from {}, got them from {starts}",
+                range.start
+            );
+            return Err(Failure::new(Kind::Other, self.generation, text));
+        }
+        if answer
+            .e_tag()
+            .is_some_and(|tag| !etag.is_empty() && tag != etag)
+        {
+            return Err(Failure::new(Kind::Changed, self.generation, "another ETag"));
+        }
         Ok(Body {
             stream: answer.body,
             _slot: slot,
@@ -260,6 +276,14 @@ impl S3 {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         slot.map_err(|_| Failure::new(Kind::Other, self.generation, "the mount is ending"))
     }
+}
+
+/// The first byte of `bytes 100-199/1234` (RFC 9110, 14.4); what cannot be read starts nowhere.
+fn range_start(header: &str) -> u64 {
+    header
+        .strip_prefix("bytes ")
+        .and_then(|range| range.split('-').next()?.parse().ok())
+        .unwrap_or(u64::MAX)
 }
 
 fn size(length: Option<i64>) -> u64 {

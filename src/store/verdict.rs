@@ -51,6 +51,8 @@ pub(crate) struct Evidence {
     allowed: HashMap<Area, String>,
     /// What was denied while other things worked.
     denied: HashSet<Area>,
+    /// Where a denial was told to the log.
+    told: HashSet<Area>,
     /// The last thing that worked.
     witness: Option<Scope>,
     /// Denied by a session that had just been opened: no code will help.
@@ -131,8 +133,11 @@ impl Evidence {
         self.witness.clone().map_or(without_witness, Verdict::Ask)
     }
 
-    /// The denial was found to be real.
-    pub(crate) fn settle(&mut self, generation: Generation, age: Duration, scope: &Scope) {
+    /// The denial was found to be real. Returns whether it is the first in its area.
+    pub(crate) fn settle(&mut self, generation: Generation, age: Duration, scope: &Scope) -> bool {
+        if generation < self.generation {
+            return false;
+        }
         self.turn_to(generation);
         if age < FRESH {
             make_room(self.hopeless.len(), || self.hopeless.clear());
@@ -141,12 +146,20 @@ impl Evidence {
             make_room(self.denied.len(), || self.denied.clear());
             self.denied.insert(scope.area());
         }
+        make_room(self.told.len(), || self.told.clear());
+        self.told.insert(scope.area())
+    }
+
+    /// Whether S3 has accepted anything of this generation.
+    pub(crate) fn is_accepted(&self, generation: Generation) -> bool {
+        self.generation == generation && self.witness.is_some()
     }
 
     fn turn_to(&mut self, generation: Generation) {
         if generation != self.generation {
             self.generation = generation;
             self.allowed.clear();
+            self.told.clear();
             self.denied_before = std::mem::take(&mut self.denied);
             self.witness = None;
         }

@@ -144,3 +144,26 @@ fn an_absent_name_is_asked_for_once() {
     assert!(!mount.file(".hidden").exists());
     assert_eq!(scene.sandbox.counts().total(), 0);
 }
+
+#[test]
+fn a_directory_that_is_rewound_shows_as_it_is_then() {
+    use nix::dir::Dir;
+    use nix::fcntl::OFlag;
+    let scene = Scene::new();
+    scene.bucket.put("dir/a", "");
+    let mount = scene.mount(&["--metadata-ttl", "0"]);
+    let flags = OFlag::O_RDONLY | OFlag::O_DIRECTORY;
+    let mut dir = Dir::open(&mount.file("dir"), flags, nix::sys::stat::Mode::empty()).unwrap();
+    let mut names = || {
+        // Iterating rewinds when it is done.
+        let names = dir
+            .iter()
+            .map(|entry| entry.unwrap().file_name().to_owned());
+        names
+            .filter(|name| !name.to_bytes().starts_with(b"."))
+            .count()
+    };
+    assert_eq!(names(), 1);
+    scene.bucket.put("dir/b", "");
+    assert_eq!(names(), 2);
+}

@@ -136,7 +136,15 @@ fn an_expiry_takes_the_kernels_pages_back_even_while_a_reader_waits() {
     wait_until("the lock of cached pages", || {
         mount.status(&scene)["session"]["state"] == "asking"
     });
-    let read = thread::spawn(move || errno(cached.read_at(&mut [0; 4096], 0)));
+    // The kernel gets a moment to give its pages back; no reader may still be there by then.
+    let read = thread::spawn(move || {
+        let mut failed = None;
+        wait_until("the end of cached pages", || {
+            failed = cached.read_at(&mut [0; 4096], 0).err();
+            failed.is_some()
+        });
+        failed.unwrap().raw_os_error().unwrap()
+    });
     assert_eq!(reader.join().unwrap(), libc::EKEYEXPIRED);
     assert_eq!(read.join().unwrap(), libc::EKEYEXPIRED);
 }
@@ -155,4 +163,56 @@ fn the_cache_is_served_when_locked_if_the_user_wants_that() {
     file.read_exact_at(&mut again, 0).unwrap();
     assert!(again == content);
     assert_eq!(scene.pinentry.asked(), 1);
+}
+
+#[test]
+fn a_file_that_stays_open_is_locked_the_second_time_too() {
+    let scene = Scene::new();
+    let content = noise(15, 1 << 20);
+    scene.bucket.put("f", content.clone());
+    let mount = scene.mount(&["--prompt-cooldown", "3600"]);
+    let file = fs::File::open(mount.file("f")).unwrap();
+    let mut bytes = [0; 4096];
+    for _ in 0..2 {
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        assert!(bytes[..] == content[..4096]);
+        assert_eq!(scene.control(&["lock"]).code, 0);
+        let refusing = scene.pinentry.answer_next("cancel".to_owned());
+        assert_eq!(errno(file.read_at(&mut bytes, 0)), libc::EKEYEXPIRED);
+        refusing.join().unwrap();
+        let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+        assert_eq!(scene.control(&["renew"]).code, 0);
+        answering.join().unwrap();
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_while_readers_wait_leaves_nothing_behind() {
+    let scene = Scene::new();
+    for i in 0..20 {
+        scene.bucket.put(&format!("f{i}"), noise(16 + i, 4 << 20));
+    }
+    let mut mount = scene.mount(&[]);
+    let files: Vec<_> = (0..20)
+        .map(|i| fs::File::open(mount.file(&format!("f{i}"))).unwrap())
+        .collect();
+    let mut bytes = vec![0; 1 << 20];
+    for file in &files {
+        file.read_exact_at(&mut bytes, 0).unwrap();
+    }
+    scene.sandbox.sessions().expire_all();
+    // Each waits with locked pages in a file whose other pages are to be taken back.
+    let readers: Vec<_> = files
+        .into_iter()
+        .map(|file| thread::spawn(move || file.read_at(&mut vec![0; 1 << 20], 3 << 20)))
+        .collect();
+    scene.pinentry.wait_until_asked(2);
+    mount.signal(libc::SIGKILL);
+    mount.wait();
+    for reader in readers {
+        assert!(reader.join().unwrap().is_err());
+    }
+    drop(mount);
+    let again = scene.mount(&[]);
+    assert_eq!(fs::metadata(again.file("f0")).unwrap().len(), 4 << 20);
 }

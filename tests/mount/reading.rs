@@ -134,3 +134,24 @@ fn nothing_can_be_written_yet() {
     assert_eq!(errno(fs::rename(&file, mount.file("g"))), libc::EROFS);
     assert_eq!(fs::read_to_string(file).unwrap(), "f");
 }
+
+#[test]
+fn two_handles_on_different_versions_never_share_bytes() {
+    let scene = Scene::new();
+    let (old, new) = (noise(6, 1 << 20), noise(7, 1 << 20));
+    scene.bucket.put("f", old.clone());
+    let mount = scene.mount(&["--metadata-ttl", "0"]);
+    let first = fs::File::open(mount.file("f")).unwrap();
+    let mut bytes = vec![0; 4096];
+    first.read_exact_at(&mut bytes, 0).unwrap();
+    scene.bucket.put("f", new.clone());
+    let second = fs::File::open(mount.file("f")).unwrap();
+    for at in [0_u64, 512 << 10] {
+        second.read_exact_at(&mut bytes, at).unwrap();
+        let start = usize::try_from(at).unwrap();
+        assert!(bytes[..] == new[start..start + 4096]);
+        assert_eq!(errno(first.read_at(&mut bytes, at)), libc::ESTALE);
+    }
+    second.read_exact_at(&mut bytes, 0).unwrap();
+    assert!(bytes[..] == new[..4096]);
+}

@@ -14,12 +14,14 @@ use std::process::{ExitCode, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
+use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use nix::unistd::{getpgrp, setsid};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::terminal::open_terminal;
 use super::{PromptError, Question, pinentry, terminal};
 
 /// The only argument of the child; a bucket cannot be named like this.
@@ -81,10 +83,11 @@ async fn converse(order: Order) -> Result<SecretString, PromptError> {
     let broken = |what: &str, error: std::io::Error| {
         PromptError::Unavailable(format!("the prompt process {what}: {error}"))
     };
-    let program = std::env::current_exe().map_err(|e| broken("cannot be found", e))?;
-    let mut child = tokio::process::Command::new(program)
+    // Not the path, which an upgrade replaces: the very program that runs.
+    let mut child = tokio::process::Command::new("/proc/self/exe")
         .arg0("s3mfa-mount")
         .arg(MARK)
+        .env_remove("NOTIFY_SOCKET")
         .envs(order.screen.variables.iter().map(|(k, v)| (k, v)))
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -136,11 +139,16 @@ pub(crate) fn main() -> ExitCode {
         Ok(Ok(order)) => order,
         _ => return ExitCode::FAILURE,
     };
-    std::thread::spawn(move || end_with(input));
+    let modes = Modes::of(&order.screen);
+    std::thread::spawn({
+        let modes = modes.clone();
+        move || end_with(input, &modes)
+    });
     let answer = match &order.driver {
         Driver::Pinentry(program) => pinentry::ask(program, &order.screen, &order.question),
         Driver::Terminal => terminal::ask(&order.screen, &order.question),
     };
+    modes.restore();
     let mut report = match answer {
         Ok(typed) => Report::Typed(typed),
         Err(PromptError::Cancelled) => Report::Cancelled,
@@ -157,11 +165,35 @@ pub(crate) fn main() -> ExitCode {
     }
 }
 
+/// The modes of the terminal as they were before the dialog. pinentry-tty leaves a terminal
+/// without echo when it is ended, and one that had to be killed leaves it as it was just then.
+#[derive(Clone)]
+struct Modes(Option<(String, Termios)>);
+
+impl Modes {
+    fn of(screen: &Screen) -> Self {
+        let saved = screen.tty_name.as_ref().and_then(|name| {
+            let tty = open_terminal(name).ok()?;
+            Some((name.clone(), tcgetattr(&tty).ok()?))
+        });
+        Self(saved)
+    }
+
+    fn restore(&self) {
+        if let Some((name, modes)) = &self.0
+            && let Ok(tty) = open_terminal(name)
+        {
+            let _ = tcsetattr(&tty, SetArg::TCSANOW, modes);
+        }
+    }
+}
+
 /// Waits for the end of the daemon's interest, then ends the group.
-fn end_with(mut input: impl Read) {
+fn end_with(mut input: impl Read, modes: &Modes) {
     let mut rest = [0; 64];
     while matches!(input.read(&mut rest), Ok(1..)) {}
     let _ = killpg(getpgrp(), Signal::SIGTERM);
     std::thread::sleep(GRACE);
+    modes.restore();
     let _ = killpg(getpgrp(), Signal::SIGKILL);
 }

@@ -55,6 +55,7 @@ async fn run(command: &str) -> Result<SecretString, PromptError> {
     let failed = |why: String| PromptError::Unavailable(format!("--mfa-process {why}"));
     let mut child = tokio::process::Command::new("/bin/sh")
         .args(["-c", command])
+        .env_remove("NOTIFY_SOCKET")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

@@ -107,6 +107,13 @@ pub(crate) fn terminal_of_waiter(tid: u32) -> Option<(String, Option<String>)> {
     Some((tty.to_str()?.to_owned(), term))
 }
 
+/// Whether this process is in the foreground of its terminal. In the background (`&`) another
+/// program is, and the keystrokes are that one's.
+pub(crate) fn is_in_foreground() -> bool {
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    Stat::parse(&stat).is_some_and(|stat| stat.group == stat.foreground)
+}
+
 fn controlling_terminal(pid: u32) -> Option<std::path::PathBuf> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     Stat::parse(&stat)?.terminal()

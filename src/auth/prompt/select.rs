@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -9,6 +10,9 @@ use secrecy::SecretString;
 
 use super::helper::{Driver, Order, Screen};
 use super::{Ask, CodeProcess, PromptError, Question, helper, screen};
+
+/// How long a notification may take to be handed over.
+const NOTIFICATION: Duration = Duration::from_secs(2);
 
 /// What `--prompt` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -102,13 +106,14 @@ impl Choices {
                     .to_owned(),
             );
         }
-        notify(&question).await;
+        notify(&question, &screen).await;
         Err(PromptError::Unavailable(reasons.join("; ")))
     }
 
     /// The terminal for a question: the starting one, else that of the waiting program.
     fn terminal(&self, question: &Question) -> Option<(String, Option<String>)> {
         if self.attached.load(Ordering::Relaxed)
+            && (self.wanted == Wanted::Tty || screen::is_in_foreground())
             && let Some(terminal) = &self.terminal
         {
             return Some(terminal.clone());
@@ -154,8 +159,9 @@ impl Choices {
 }
 
 /// Tells the desktop, if there is one, that somebody should run `renew`.
-async fn notify(question: &Question) {
-    let _ = tokio::process::Command::new("notify-send")
+async fn notify(question: &Question, screen: &Screen) {
+    let notified = tokio::process::Command::new("notify-send")
+        .envs(screen.variables.iter().map(|(name, value)| (name, value)))
         .args(["-a", "s3mfa-mount", "-i", "dialog-password"])
         .arg("An MFA code is needed: run s3mfa-mount renew")
         .arg(&question.description)
@@ -163,8 +169,9 @@ async fn notify(question: &Question) {
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())
         .kill_on_drop(true)
-        .status()
-        .await;
+        .status();
+    // Whoever waits for a session must not wait for a notification.
+    let _ = tokio::time::timeout(NOTIFICATION, notified).await;
 }
 
 /// `pinentry-program` of gpg-agent.conf; gpgconf does not report a user's own choice.

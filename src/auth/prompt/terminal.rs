@@ -3,7 +3,7 @@
 //! The code is shown while it is typed. It is good for one use within seconds, and people who
 //! copy six digits from a phone want to see them.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
@@ -18,6 +18,15 @@ pub(crate) fn ask(screen: &Screen, question: &Question) -> Result<String, Prompt
     ask_on(name, question)
 }
 
+/// Opens a terminal without making it this process's own.
+pub(super) fn open_terminal(name: &str) -> std::io::Result<File> {
+    OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOCTTY)
+        .open(name)
+}
+
 /// Asks on the terminal of this name.
 ///
 /// # Errors
@@ -28,12 +37,7 @@ pub(crate) fn ask_on(name: &str, question: &Question) -> Result<String, PromptEr
     let gone = |error: std::io::Error| {
         PromptError::Unavailable(format!("the terminal {name} cannot be used: {error}"))
     };
-    let mut tty = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOCTTY)
-        .open(name)
-        .map_err(gone)?;
+    let mut tty = open_terminal(name).map_err(gone)?;
     let mut text = String::new();
     // A second question about the same thing needs no second description.
     match &question.error {

@@ -115,10 +115,10 @@ impl Mount {
 impl Drop for Mount {
     fn drop(&mut self) {
         let _ = self.child.kill();
-        let _ = self.child.wait();
         if !self.keep {
             detach(&self.path);
         }
+        let _ = self.child.wait();
         if std::thread::panicking() {
             eprintln!("--- log of {}:\n{}", self.path.display(), self.log());
         }
@@ -151,7 +151,8 @@ pub fn is_mounted(path: &Path) -> bool {
 }
 
 pub fn detach(path: &Path) {
-    for command in [&["umount", "-l"][..], &["fusermount3", "-uz"]] {
+    // By force: nothing may be left waiting for a daemon that is gone.
+    for command in [&["umount", "-f", "-l"][..], &["fusermount3", "-uz"]] {
         if !is_mounted(path) {
             return;
         }
