@@ -89,6 +89,8 @@ etc=$box/root/etc
 # own, because a changed mode of this machine's would outlive the box.
 mknod --mode=0666 "$box/fuse" c 10 229
 
+# The machine may have one of that name.
+chroot "$box/root" userdel -f tester 2>/dev/null || true
 chroot "$box/root" useradd --no-create-home --home-dir "$home" --uid $USER_ID tester
 chown --recursive $USER_ID:$USER_ID "$home"
 # The user manager starts without a login.
