@@ -230,14 +230,3 @@ impl Ask for Client {
         .boxed()
     }
 }
-
-impl From<AuthError> for crate::mount::MountError {
-    fn from(error: AuthError) -> Self {
-        match error {
-            AuthError::Unreachable { .. } | AuthError::Unavailable(_) => {
-                Self::Bucket(error.to_string())
-            }
-            _ => Self::Auth(error.to_string()),
-        }
-    }
-}

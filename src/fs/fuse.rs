@@ -355,17 +355,7 @@ impl Filesystem for Fuse {
         mut reply: ReplyDirectory,
     ) {
         let (fs, asker) = self.with(request);
-        let work = async move {
-            let stream = fs.stream(handle.0)?;
-            let (this, above) = stream.numbers();
-            if offset == 0 {
-                stream.begin();
-            }
-            let names = fs
-                .names_from(&asker, &stream, offset.saturating_sub(DOTS))
-                .await?;
-            Ok((fs, this, above, names))
-        };
+        let work = names(fs, asker, handle, offset);
         self.spawn(request, work, move |result| {
             let (fs, this, above, names) = match result {
                 Ok(found) => found,
@@ -400,17 +390,7 @@ impl Filesystem for Fuse {
         mut reply: ReplyDirectoryPlus,
     ) {
         let (fs, asker) = self.with(request);
-        let work = async move {
-            let stream = fs.stream(handle.0)?;
-            let (this, above) = stream.numbers();
-            if offset == 0 {
-                stream.begin();
-            }
-            let names = fs
-                .names_from(&asker, &stream, offset.saturating_sub(DOTS))
-                .await?;
-            Ok((fs, this, above, names))
-        };
+        let work = names(fs, asker, handle, offset);
         self.spawn(request, work, move |result| {
             let (fs, this, above, names) = match result {
                 Ok(found) => found,
@@ -546,6 +526,23 @@ impl Filesystem for Fuse {
     ) {
         reply.error(Errno::ENOTTY);
     }
+}
+
+/// The names of an open directory from an offset on, with the numbers of `.` and `..`.
+async fn names(
+    fs: Arc<FileSystem>,
+    asker: Asker,
+    handle: FileHandle,
+    offset: u64,
+) -> Result<(Arc<FileSystem>, u64, u64, Vec<Numbered>), FsError> {
+    let stream = fs.stream(handle.0)?;
+    if offset == 0 {
+        stream.begin();
+    }
+    let (this, above) = stream.numbers();
+    let place = offset.saturating_sub(DOTS);
+    let names = fs.names_from(&asker, &stream, place).await?;
+    Ok((fs, this, above, names))
 }
 
 /// Sends names while a session lives, or says that there is none. Returns whether it sent them.

@@ -1,8 +1,11 @@
 //! Wiring and lifetime: builds the layers, mounts, says so, waits for the end, unmounts.
 
+mod error;
+mod mounted;
 pub(crate) mod place;
+mod signals;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -13,93 +16,30 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_types::region::Region;
 use fuser::{MountOption, SessionACL};
-use nix::sys::signal::Signal;
 use sd_notify::NotifyState;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::clock::{Clock, SystemClock, rfc3339, wall_time};
+use crate::auth::clock::{Clock, SystemClock, wall_time};
 use crate::auth::login::{PlainLogin, SessionTokenLogin, Subject};
 use crate::auth::prompt::Selection;
 use crate::auth::session::{Login, Phase};
 use crate::auth::sts::Sts;
 use crate::auth::{Asker, Reason, Sessions};
 use crate::cli::MountArgs;
-use crate::config::{Allow, Config, ConfigError, Endpoints, Rung, Surroundings};
+use crate::config::{Allow, Config, Endpoints, Rung, Surroundings};
 use crate::control::server::Socket;
-use crate::control::status::{self, Status};
 use crate::fs::FileSystem;
 use crate::fs::fuse::Fuse;
 use crate::fs::kernel::KernelCache;
 use crate::store::s3::Endpoint;
 use crate::store::{Bucket, Query, StoreError};
-
-/// How long the kernel may take to let go after an unmount.
-const LETTING_GO: Duration = Duration::from_secs(2);
-
-/// What a lazy mount says of itself at first.
-const NO_SESSION_YET: &str = "No session yet: the first access asks for a code";
+pub(crate) use error::MountError;
+pub(crate) use mounted::Mounted;
+use mounted::NO_SESSION_YET;
+use signals::EndSignals;
 
 /// How often systemd is told that starting takes longer, and by how much each time.
 const STILL_STARTING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs(30));
-
-/// Why there is no mount (any more).
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum MountError {
-    /// Said wrong.
-    #[error("{0}")]
-    Usage(String),
-    /// No session.
-    #[error("{0}")]
-    Auth(String),
-    /// The bucket or the network.
-    #[error("{0}")]
-    Bucket(String),
-    /// FUSE.
-    #[error("{0}")]
-    Fuse(String),
-    /// A signal came before it was mounted.
-    #[error("stopped before it was mounted")]
-    Stopped(Signal),
-    /// Anything else.
-    #[error("{0}")]
-    Other(String),
-}
-
-impl MountError {
-    /// The exit code: a promise to scripts and units.
-    pub(crate) fn exit_code(&self) -> u8 {
-        match self {
-            Self::Stopped(_) | Self::Other(_) => 1,
-            Self::Usage(_) => 2,
-            Self::Auth(_) => 3,
-            Self::Bucket(_) => 4,
-            Self::Fuse(_) => 5,
-        }
-    }
-}
-
-impl From<ConfigError> for MountError {
-    fn from(error: ConfigError) -> Self {
-        Self::Usage(error.to_string())
-    }
-}
-
-/// A mount that serves: what the control socket works on.
-pub(crate) struct Mounted {
-    config: Config,
-    mountpoint: PathBuf,
-    sessions: Arc<Sessions>,
-    bucket: Arc<Bucket>,
-    fs: Arc<FileSystem>,
-    /// The kernel's number of this mount: another one may be on the same place one day.
-    device: Option<String>,
-    kernel: KernelCache,
-    /// The kernel has let go.
-    ended: watch::Receiver<bool>,
-    /// The mount is being taken down, whether the kernel has let go or not.
-    is_over: watch::Sender<bool>,
-}
 
 /// Mounts and serves until somebody ends it, and tells systemd how it went.
 pub(crate) async fn run(
@@ -164,31 +104,6 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     // It says its last words, and its file goes.
     let _ = control.await;
     outcome
-}
-
-/// SIGTERM, SIGINT, and SIGHUP: the terminal of a mount in the foreground is closed.
-struct EndSignals([tokio::signal::unix::Signal; 3]);
-
-impl EndSignals {
-    fn new() -> Result<Self, MountError> {
-        let hear = |kind| {
-            signal(kind).map_err(|e| MountError::Other(format!("signals cannot be heard: {e}")))
-        };
-        Ok(Self([
-            hear(SignalKind::terminate())?,
-            hear(SignalKind::interrupt())?,
-            hear(SignalKind::hangup())?,
-        ]))
-    }
-
-    async fn next(&mut self) -> Signal {
-        let [terminate, interrupt, hangup] = &mut self.0;
-        tokio::select! {
-            _ = terminate.recv() => Signal::SIGTERM,
-            _ = interrupt.recv() => Signal::SIGINT,
-            _ = hangup.recv() => Signal::SIGHUP,
-        }
-    }
 }
 
 fn layers(
@@ -419,118 +334,6 @@ async fn report(mut phases: watch::Receiver<Phase>, starting: bool) {
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
             () = tokio::time::sleep(every), if starting => {}
-        }
-    }
-}
-
-impl Mounted {
-    /// The gatekeeper.
-    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
-        &self.sessions
-    }
-
-    /// Where it is mounted, for people.
-    pub(crate) fn place(&self) -> impl std::fmt::Display + '_ {
-        Path::display(&self.mountpoint)
-    }
-
-    /// Forgets the session and everything that was read with it. When this returns, neither
-    /// the daemon nor the kernel serves any of it.
-    pub(crate) async fn lock(&self) {
-        self.sessions.lock();
-        self.fs.forget_content();
-        self.take_back().await;
-    }
-
-    /// Takes the kernel's pages back.
-    async fn take_back(&self) {
-        if self.config.look.serve_when_locked {
-            return;
-        }
-        self.kernel.take_back(self.fs.take_cached()).await;
-    }
-
-    /// Ends the mount; returns when the kernel has let go, or is not going to soon.
-    pub(crate) async fn unmount(&self) -> Result<(), MountError> {
-        let mountpoint = self.mountpoint.clone();
-        // What is there now may be somebody else's, mounted after this one was taken away.
-        if place::device(&mountpoint) == self.device {
-            let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
-            detached.map_err(|error| MountError::Other(error.to_string()))??;
-        }
-        // Only now: a mount that could not be taken away goes on.
-        self.sessions.end();
-        let mut ended = self.ended.clone();
-        let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
-        Ok(())
-    }
-
-    /// Returns once the mount is over.
-    pub(crate) async fn end(&self) {
-        let mut over = self.is_over.subscribe();
-        let _ = over.wait_for(|over| *over).await;
-    }
-
-    /// Waits until the kernel is done, or a signal wants the end.
-    async fn until_the_end(&self, signals: &mut EndSignals) -> Result<(), MountError> {
-        let mut ended = self.ended.clone();
-        tokio::select! {
-            _ = ended.wait_for(|ended| *ended) => {
-                tracing::info!("{} was unmounted", self.place());
-                self.sessions.end();
-                Ok(())
-            }
-            _ = signals.next() => {
-                tracing::info!("unmounting {}", self.place());
-                tokio::select! {
-                    outcome = self.unmount() => outcome,
-                    _ = signals.next() => Err(MountError::Other("stopped at once".to_owned())),
-                }
-            }
-        }
-    }
-
-    /// What `status` tells.
-    pub(crate) fn status(&self) -> Status {
-        let phases = self.sessions.phases();
-        let (state, reason, session) = match &*phases.borrow() {
-            Phase::Live(session) => ("live", None, Some(Arc::clone(session))),
-            Phase::Asking(reason) => ("asking", Some(reason.to_string()), None),
-            Phase::Locked(Reason::FirstLogin) => ("locked", Some(NO_SESSION_YET.to_owned()), None),
-            Phase::Locked(reason) => ("locked", Some(reason.to_string()), None),
-        };
-        let requests = self.bucket.requests();
-        let (memory_used, memory_limit) = self.fs.memory();
-        Status {
-            bucket: self.config.bucket.clone(),
-            prefix: self.config.prefix.clone(),
-            mountpoint: self.mountpoint.display().to_string(),
-            pid: std::process::id(),
-            profile: self.config.identity.profile.clone(),
-            credentials: match self.config.identity.rung {
-                Rung::SessionToken { .. } => "session-token".to_owned(),
-                Rung::Plain => "plain".to_owned(),
-            },
-            session: status::Session {
-                state: state.to_owned(),
-                reason,
-                generation: session.as_ref().map(|s| s.generation.0),
-                expires: session.as_ref().and_then(|s| s.expires).map(rfc3339),
-                mfa_age: session.as_ref().map(|s| self.sessions.age(s).as_secs()),
-                cooling_down_until: self.sessions.cooling_down_until().map(rfc3339),
-                prompts: self.sessions.renewals(),
-            },
-            requests: status::Requests {
-                head: requests.head.load(Ordering::Relaxed),
-                list: requests.list.load(Ordering::Relaxed),
-                get: requests.get.load(Ordering::Relaxed),
-                replayed: requests.replayed.load(Ordering::Relaxed),
-            },
-            cache: status::Cache {
-                memory_used,
-                memory_limit,
-            },
-            skipped_keys: self.fs.skipped(),
         }
     }
 }

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
+use super::screen::Screen;
 use super::terminal::open_terminal;
 use super::{PromptError, Question, pinentry, terminal};
 
@@ -37,17 +38,6 @@ pub(crate) enum Driver {
     Pinentry(String),
     /// With lines on the terminal of [`Screen::tty_name`].
     Terminal,
-}
-
-/// Where a dialog may show.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Screen {
-    /// Display variables for the child's environment: `DISPLAY` and what belongs to it.
-    pub(crate) variables: Vec<(String, String)>,
-    /// A terminal, `/dev/pts/3`.
-    pub(crate) tty_name: Option<String>,
-    /// Its `TERM`.
-    pub(crate) tty_type: Option<String>,
 }
 
 /// What the child is to do.

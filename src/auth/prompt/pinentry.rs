@@ -3,7 +3,7 @@
 use pinentry::{Error, PassphraseInput, unix};
 use secrecy::ExposeSecret;
 
-use super::helper::Screen;
+use super::screen::Screen;
 use super::{PromptError, Question};
 
 /// The longest Assuan line is 1,000 bytes, and the crate panics on a longer one. Escaping

@@ -8,7 +8,7 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::helper::Screen;
+use serde::{Deserialize, Serialize};
 
 /// What a graphical pinentry needs to know.
 const DISPLAY_VARIABLES: [&str; 5] = [
@@ -21,6 +21,17 @@ const DISPLAY_VARIABLES: [&str; 5] = [
 
 /// How long systemctl may take.
 const MANAGER_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Where a dialog may show.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Screen {
+    /// Display variables for the child's environment: `DISPLAY` and what belongs to it.
+    pub(crate) variables: Vec<(String, String)>,
+    /// A terminal, `/dev/pts/3`.
+    pub(crate) tty_name: Option<String>,
+    /// Its `TERM`.
+    pub(crate) tty_type: Option<String>,
+}
 
 impl Screen {
     /// Whether a window can be shown.

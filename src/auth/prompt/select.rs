@@ -8,7 +8,8 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
-use super::helper::{Driver, Order, Screen};
+use super::helper::{Driver, Order};
+use super::screen::Screen;
 use super::{Ask, CodeProcess, PromptError, Question, helper, screen};
 
 /// How long a notification may take to be handed over.

@@ -7,7 +7,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
-use super::helper::Screen;
+use super::screen::Screen;
 use super::{PromptError, Question};
 
 /// Asks on the screen's terminal; blocks until a line is typed.

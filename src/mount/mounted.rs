@@ -1,0 +1,153 @@
+//! A mount that serves, and its end.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::sync::watch;
+
+use super::signals::EndSignals;
+use super::{MountError, place};
+use crate::auth::clock::rfc3339;
+use crate::auth::session::Phase;
+use crate::auth::{Reason, Sessions};
+use crate::config::{Config, Rung};
+use crate::control::status::{self, Status};
+use crate::fs::FileSystem;
+use crate::fs::kernel::KernelCache;
+use crate::store::Bucket;
+
+/// How long the kernel may take to let go after an unmount.
+const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// What a lazy mount says of itself at first.
+pub(super) const NO_SESSION_YET: &str = "No session yet: the first access asks for a code";
+
+/// A mount that serves: what the control socket works on.
+pub(crate) struct Mounted {
+    pub(super) config: Config,
+    pub(super) mountpoint: PathBuf,
+    pub(super) sessions: Arc<Sessions>,
+    pub(super) bucket: Arc<Bucket>,
+    pub(super) fs: Arc<FileSystem>,
+    /// The kernel's number of this mount: another one may be on the same place one day.
+    pub(super) device: Option<String>,
+    pub(super) kernel: KernelCache,
+    /// The kernel has let go.
+    pub(super) ended: watch::Receiver<bool>,
+    /// The mount is being taken down, whether the kernel has let go or not.
+    pub(super) is_over: watch::Sender<bool>,
+}
+
+impl Mounted {
+    /// The gatekeeper.
+    pub(crate) fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Where it is mounted, for people.
+    pub(crate) fn place(&self) -> impl std::fmt::Display + '_ {
+        Path::display(&self.mountpoint)
+    }
+
+    /// Forgets the session and everything that was read with it. When this returns, neither
+    /// the daemon nor the kernel serves any of it.
+    pub(crate) async fn lock(&self) {
+        self.sessions.lock();
+        self.fs.forget_content();
+        self.take_back().await;
+    }
+
+    /// Takes the kernel's pages back.
+    pub(super) async fn take_back(&self) {
+        if self.config.look.serve_when_locked {
+            return;
+        }
+        self.kernel.take_back(self.fs.take_cached()).await;
+    }
+
+    /// Ends the mount; returns when the kernel has let go, or is not going to soon.
+    pub(crate) async fn unmount(&self) -> Result<(), MountError> {
+        let mountpoint = self.mountpoint.clone();
+        // What is there now may be somebody else's, mounted after this one was taken away.
+        if place::device(&mountpoint) == self.device {
+            let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
+            detached.map_err(|error| MountError::Other(error.to_string()))??;
+        }
+        // Only now: a mount that could not be taken away goes on.
+        self.sessions.end();
+        let mut ended = self.ended.clone();
+        let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
+        Ok(())
+    }
+
+    /// Returns once the mount is over.
+    pub(crate) async fn end(&self) {
+        let mut over = self.is_over.subscribe();
+        let _ = over.wait_for(|over| *over).await;
+    }
+
+    /// Waits until the kernel is done, or a signal wants the end.
+    pub(super) async fn until_the_end(&self, signals: &mut EndSignals) -> Result<(), MountError> {
+        let mut ended = self.ended.clone();
+        tokio::select! {
+            _ = ended.wait_for(|ended| *ended) => {
+                tracing::info!("{} was unmounted", self.place());
+                self.sessions.end();
+                Ok(())
+            }
+            _ = signals.next() => {
+                tracing::info!("unmounting {}", self.place());
+                tokio::select! {
+                    outcome = self.unmount() => outcome,
+                    _ = signals.next() => Err(MountError::Other("stopped at once".to_owned())),
+                }
+            }
+        }
+    }
+
+    /// What `status` tells.
+    pub(crate) fn status(&self) -> Status {
+        let phases = self.sessions.phases();
+        let (state, reason, session) = match &*phases.borrow() {
+            Phase::Live(session) => ("live", None, Some(Arc::clone(session))),
+            Phase::Asking(reason) => ("asking", Some(reason.to_string()), None),
+            Phase::Locked(Reason::FirstLogin) => ("locked", Some(NO_SESSION_YET.to_owned()), None),
+            Phase::Locked(reason) => ("locked", Some(reason.to_string()), None),
+        };
+        let requests = self.bucket.requests();
+        let (memory_used, memory_limit) = self.fs.memory();
+        Status {
+            bucket: self.config.bucket.clone(),
+            prefix: self.config.prefix.clone(),
+            mountpoint: self.mountpoint.display().to_string(),
+            pid: std::process::id(),
+            profile: self.config.identity.profile.clone(),
+            credentials: match self.config.identity.rung {
+                Rung::SessionToken { .. } => "session-token".to_owned(),
+                Rung::Plain => "plain".to_owned(),
+            },
+            session: status::Session {
+                state: state.to_owned(),
+                reason,
+                generation: session.as_ref().map(|s| s.generation.0),
+                expires: session.as_ref().and_then(|s| s.expires).map(rfc3339),
+                mfa_age: session.as_ref().map(|s| self.sessions.age(s).as_secs()),
+                cooling_down_until: self.sessions.cooling_down_until().map(rfc3339),
+                prompts: self.sessions.renewals(),
+            },
+            requests: status::Requests {
+                head: requests.head.load(Ordering::Relaxed),
+                list: requests.list.load(Ordering::Relaxed),
+                get: requests.get.load(Ordering::Relaxed),
+                replayed: requests.replayed.load(Ordering::Relaxed),
+            },
+            cache: status::Cache {
+                memory_used,
+                memory_limit,
+            },
+            skipped_keys: self.fs.skipped(),
+        }
+    }
+}
