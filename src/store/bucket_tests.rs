@@ -258,3 +258,33 @@ async fn an_absent_key_is_absent_and_a_broken_server_is_not() {
     assert!(matches!(broken, Err(StoreError::Service(_))), "{broken:?}");
     assert_eq!(scene.asked(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_never_accepts_a_session_asks_for_no_other() {
+    let scene = scene();
+    let person = Asker::person();
+    scene.bucket.sessions.ask_now(None, &person).await.unwrap();
+    scene.sandbox.sessions().revoke_all();
+    for _ in 0..3 {
+        let refused = scene.head("a").await;
+        assert!(matches!(refused, Err(StoreError::Service(_))), "{refused:?}");
+    }
+    assert_eq!(scene.asked(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_waits_for_ends_no_session() {
+    let scene = scene();
+    scene.head("secret/a").await.unwrap();
+    scene.sandbox.clock().advance(Duration::from_secs(1800));
+    let deny = [
+        policies::require_mfa_null_age("docs"),
+        policies::deny_get_on_prefix("docs", "secret/b"),
+    ];
+    scene.docs.set_policy(policies::merge(&deny)).unwrap();
+    let denied = scene.bucket.head(&Asker::nobody(), "secret/b").await;
+    assert!(matches!(denied, Err(StoreError::Denied(_))), "{denied:?}");
+    assert!(scene.bucket.sessions.live().is_some());
+    scene.head("secret/a").await.unwrap();
+    assert_eq!(scene.asked(), 1);
+}

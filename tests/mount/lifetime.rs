@@ -334,3 +334,27 @@ fn a_mount_says_so_if_it_hides_something() {
     drop(mount);
     assert_eq!(fs::read_to_string(path.join("mine")).unwrap(), "mine");
 }
+
+#[test]
+fn a_watcher_hears_of_each_change() {
+    use std::io::BufRead;
+    let scene = Scene::new();
+    let mount = scene.mount(&[]);
+    let mut watcher = scene
+        .command()
+        .args(["status", "--watch", "--json"])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = std::io::BufReader::new(watcher.stdout.take().unwrap()).lines();
+    let mut state = || {
+        let line = lines.next().unwrap().unwrap();
+        let status: serde_json::Value = serde_json::from_str(&line).unwrap();
+        status["session"]["state"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(state(), "live");
+    assert_eq!(scene.control(&["lock"]).code, 0);
+    assert_eq!(state(), "locked");
+    drop(mount);
+    assert!(watcher.wait().unwrap().success(), "it ends with the mount");
+}
