@@ -5,7 +5,7 @@
 //! - [`tree`] resolves names: lookup, attributes, open.
 //! - [`inodes`] numbers files and directories; [`names`] says which keys can be paths.
 //! - [`listing`] streams directories in pages; [`known`] remembers them.
-//! - [`file`] reads; [`pages`] holds what was read; [`ahead`] says what to read next.
+//! - [`mod@file`] reads; [`pages`] holds what was read; [`ahead`] says what to read next.
 //! - [`kernel`] takes back what the kernel has cached.
 //! - [`caller`] knows who asks, and whether somebody wants that program to stop.
 //!

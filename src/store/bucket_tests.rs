@@ -267,7 +267,10 @@ async fn a_store_that_never_accepts_a_session_asks_for_no_other() {
     scene.sandbox.sessions().revoke_all();
     for _ in 0..3 {
         let refused = scene.head("a").await;
-        assert!(matches!(refused, Err(StoreError::Service(_))), "{refused:?}");
+        assert!(
+            matches!(refused, Err(StoreError::Service(_))),
+            "{refused:?}"
+        );
     }
     assert_eq!(scene.asked(), 1);
 }
