@@ -409,9 +409,9 @@ fn missing_keys(profile: &Profile<'_>, source: &Profile<'_>) -> String {
 fn checked_serial(serial: Option<String>, profile: &str) -> Result<String, ConfigError> {
     let Some(serial) = serial else {
         return Err(ConfigError(format!(
-            "which MFA device? Give --mfa-serial, or put mfa_serial = \
-             arn:aws:iam::ACCOUNT:mfa/NAME into the profile {profile:?} (the IAM console shows it \
-             under Security credentials). For keys that need no MFA: --credentials plain"
+            "which MFA device goes with {profile}? Give --mfa-serial, or put mfa_serial = \
+             arn:aws:iam::ACCOUNT:mfa/NAME into the profile in ~/.aws/config (the IAM console \
+             shows it under Security credentials). For keys that need no MFA: --credentials plain"
         )));
     };
     // API reference of GetSessionToken: SerialNumber.
