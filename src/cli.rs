@@ -186,13 +186,48 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 1, help_heading = "Data",
           value_parser = clap::value_parser!(u64).range(0..=31_536_000))]
     pub(crate) metadata_ttl: u64,
-    /// How much one request of read-ahead asks for
+    /// How much one request of read-ahead asks for, and how much one part of an upload has;
+    /// parts have 5 MiB at least
     #[arg(long, value_name = "SIZE", default_value = "8MiB", value_parser = bytes, help_heading = "Data")]
     pub(crate) part_size: u64,
+    /// Show permissions and owners of other people's files in listings too: a request for each
+    #[arg(long, help_heading = "Data")]
+    pub(crate) posix_metadata: bool,
+    /// Close files when they are on the local disk, and store them afterwards
+    #[arg(long, help_heading = "Data")]
+    pub(crate) write_back: bool,
+    /// The most bytes of unsaved writes on the local disk; without it, what the disk holds
+    #[arg(long, value_name = "SIZE", value_parser = bytes, help_heading = "Data")]
+    pub(crate) spool_limit: Option<u64>,
+    /// Receive no more than this in a second, on average
+    #[arg(long, value_name = "SIZE", value_parser = rate, help_heading = "Data")]
+    pub(crate) download_limit: Option<u64>,
+    /// Send no more than this in a second, on average
+    #[arg(long, value_name = "SIZE", value_parser = rate, help_heading = "Data")]
+    pub(crate) upload_limit: Option<u64>,
     /// How many requests to S3 may run at once
     #[arg(long, value_name = "N", default_value_t = 64, help_heading = "Data",
           value_parser = clap::value_parser!(u64).range(1..=4096))]
     pub(crate) max_requests: u64,
+
+    /// Encryption of what is written: AES256, aws:kms or aws:kms:dsse; the bucket's if left out
+    #[arg(long, value_name = "KIND", value_parser = ["AES256", "aws:kms", "aws:kms:dsse"], help_heading = "S3")]
+    pub(crate) sse: Option<String>,
+    /// The KMS key: id, ARN or alias
+    #[arg(long, value_name = "KEY", help_heading = "S3")]
+    pub(crate) sse_kms_key_id: Option<String>,
+    /// The storage class of what is written, such as STANDARD_IA
+    #[arg(long, value_name = "CLASS", help_heading = "S3")]
+    pub(crate) storage_class: Option<String>,
+    /// The canned ACL of what is written, such as bucket-owner-full-control
+    #[arg(long, value_name = "ACL", help_heading = "S3")]
+    pub(crate) acl: Option<String>,
+    /// Pay for requests and transfer in a bucket whose owner does not
+    #[arg(long, help_heading = "S3")]
+    pub(crate) requester_pays: bool,
+    /// The account that must own the bucket, or every request is refused
+    #[arg(long, value_name = "ACCOUNT", help_heading = "S3")]
+    pub(crate) expected_bucket_owner: Option<String>,
 
     /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
@@ -252,6 +287,14 @@ fn octal(text: &str) -> Result<u16, String> {
         .ok()
         .filter(|mode| *mode <= 0o7777)
         .ok_or_else(|| "permissions are up to four octal digits, such as 0644".to_owned())
+}
+
+/// Bytes per second: a size, with or without `/s`.
+fn rate(text: &str) -> Result<u64, String> {
+    match bytes(text.trim().trim_end_matches("/s"))? {
+        0 => Err("a limit of nothing lets nothing pass; leave it out for none".to_owned()),
+        rate => Ok(rate),
+    }
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

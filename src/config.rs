@@ -14,6 +14,7 @@ use crate::auth::prompt::Wanted;
 use crate::auth::session::Patience;
 use crate::cli::{Credentials, MountArgs};
 use crate::fs::{Budget, Look};
+use crate::store::write::Settings;
 
 /// Commands that are promised but not here yet; buckets of these names need `s3://`.
 const RESERVED: [&str; 5] = ["check", "policy", "credentials", "completions", "man"];
@@ -46,6 +47,14 @@ pub(crate) struct Config {
     pub(crate) look: Look,
     pub(crate) budget: Budget,
     pub(crate) max_requests: usize,
+    /// How objects are written, and who pays.
+    pub(crate) settings: Settings,
+    /// The most bytes of unsaved writes.
+    pub(crate) spool_limit: Option<u64>,
+    /// Bytes per second.
+    pub(crate) upload_limit: Option<u64>,
+    /// Bytes per second.
+    pub(crate) download_limit: Option<u64>,
     pub(crate) allow: Allow,
     pub(crate) lazy: bool,
 }
@@ -67,6 +76,17 @@ pub(crate) struct Identity {
     pub(crate) profile: String,
     pub(crate) keys: Keys,
     pub(crate) rung: Rung,
+}
+
+impl Identity {
+    /// Whose unsaved writes these are. Temporary keys change all the time, their profile does
+    /// not.
+    pub(crate) fn principal(&self) -> String {
+        match self.keys.session_token() {
+            None => self.keys.access_key_id().to_owned(),
+            Some(_) => format!("profile {}", self.profile),
+        }
+    }
 }
 
 /// How a session comes about.
@@ -154,6 +174,7 @@ impl Config {
                 LEAST_MEMORY >> 20
             )));
         }
+        let settings = settings(&args)?;
         Ok(Self {
             bucket,
             prefix,
@@ -167,6 +188,10 @@ impl Config {
             },
             patience,
             look: Look {
+                all_uid: args.uid,
+                all_gid: args.gid,
+                host: host(),
+                posix_metadata: args.posix_metadata,
                 uid: args.uid.unwrap_or_else(|| nix::unistd::getuid().as_raw()),
                 gid: args.gid.unwrap_or_else(|| nix::unistd::getgid().as_raw()),
                 file_mode: args.file_mode,
@@ -180,8 +205,13 @@ impl Config {
             budget: Budget {
                 memory: args.memory_limit,
                 part: args.part_size.max(1 << 20),
+                write_back: args.write_back,
             },
             max_requests: usize::try_from(args.max_requests).unwrap_or(64),
+            settings,
+            spool_limit: args.spool_limit,
+            upload_limit: args.upload_limit,
+            download_limit: args.download_limit,
             allow,
             lazy: args.lazy,
         })
@@ -240,6 +270,31 @@ async fn load_profiles() -> Result<ProfileSet, ConfigError> {
                 crate::words::tame(&error.to_string())
             ))
         })
+}
+
+/// The name of this machine, without its domain.
+fn host() -> String {
+    let name = nix::unistd::gethostname().unwrap_or_default();
+    let name = name.to_string_lossy();
+    name.split('.').next().unwrap_or_default().to_owned()
+}
+
+/// How objects are written.
+fn settings(args: &MountArgs) -> Result<Settings, ConfigError> {
+    if args.sse_kms_key_id.is_some() && !matches!(args.sse.as_deref(), None | Some("aws:kms" | "aws:kms:dsse")) {
+        return Err(ConfigError(
+            "--sse-kms-key-id goes with --sse aws:kms (or aws:kms:dsse)".to_owned(),
+        ));
+    }
+    let with_key = args.sse_kms_key_id.as_ref().map(|_| "aws:kms".to_owned());
+    Ok(Settings {
+        sse: args.sse.clone().or(with_key),
+        sse_kms_key_id: args.sse_kms_key_id.clone(),
+        storage_class: args.storage_class.clone(),
+        acl: args.acl.clone(),
+        requester_pays: args.requester_pays,
+        expected_bucket_owner: args.expected_bucket_owner.clone(),
+    })
 }
 
 /// One profile among the others.

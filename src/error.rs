@@ -13,6 +13,17 @@ pub(crate) fn errno(error: &FsError) -> i32 {
         FsError::NameTooLong => libc::ENAMETOOLONG,
         FsError::NotADirectory => libc::ENOTDIR,
         FsError::IsADirectory => libc::EISDIR,
+        FsError::Exists => libc::EEXIST,
+        FsError::NotEmpty => libc::ENOTEMPTY,
+        FsError::TooLarge => libc::EFBIG,
+        FsError::NoSpace(_) | FsError::NoSpaceForMetadata => libc::ENOSPC,
+        FsError::Spool(_) => libc::EIO,
+        FsError::Conflict(_) => libc::ESTALE,
+        FsError::NoData => libc::ENODATA,
+        FsError::NotText => libc::EILSEQ,
+        FsError::Invalid => libc::EINVAL,
+        FsError::NotPermitted => libc::EPERM,
+        FsError::Unsupported => libc::ENOTSUP,
         FsError::ReadOnly => libc::EROFS,
         FsError::BadHandle => libc::EBADF,
         FsError::Interrupted => libc::EINTR,
@@ -22,7 +33,14 @@ pub(crate) fn errno(error: &FsError) -> i32 {
             StoreError::Denied(_) => libc::EACCES,
             StoreError::Changed => libc::ESTALE,
             StoreError::Unreachable { timed_out, .. } => unreachable_errno(*timed_out),
-            StoreError::Archived | StoreError::Region(_) | StoreError::Service(_) => libc::EIO,
+            StoreError::TooLarge(_) => libc::EFBIG,
+            StoreError::Unsupported(_) => libc::ENOTSUP,
+            StoreError::Archived
+            | StoreError::Busy(_)
+            | StoreError::NoUpload(_)
+            | StoreError::Garbled(_)
+            | StoreError::Region(_)
+            | StoreError::Service(_) => libc::EIO,
             StoreError::Session(error) => match error {
                 AuthError::Cancelled
                 | AuthError::TimedOut

@@ -51,6 +51,7 @@ mod error;
 mod fs;
 mod log;
 mod mount;
+mod spool;
 mod store;
 mod sys;
 mod words;

@@ -132,8 +132,46 @@ pub(crate) fn unmount(args: &UnmountArgs) -> Result<(), MountError> {
     };
     let mut mount = connect(&socket)?;
     mount.send(Request::Unmount)?;
-    let reply = mount.reply()?;
-    finish(reply)
+    let mut bar = Bar::default();
+    loop {
+        match mount.reply()? {
+            Some(Reply::Progress { files, bytes }) => bar.draw(files, bytes),
+            reply => {
+                bar.clear();
+                return finish(reply);
+            }
+        }
+    }
+}
+
+/// A line that shows what is left, if somebody looks.
+#[derive(Default)]
+struct Bar {
+    most: u64,
+    drawn: bool,
+}
+
+impl Bar {
+    const WIDTH: u64 = 30;
+
+    fn draw(&mut self, files: usize, bytes: u64) {
+        use std::io::IsTerminal;
+        let mut out = std::io::stderr();
+        if files == 0 || !out.is_terminal() {
+            return;
+        }
+        self.most = self.most.max(bytes).max(1);
+        self.drawn = true;
+        let done = (self.most - bytes) * Self::WIDTH / self.most;
+        let bar: String = (0..Self::WIDTH).map(|i| if i < done { '#' } else { '.' }).collect();
+        let _ = write!(out, "\r[{bar}] {files} files, {} MiB left \x1b[K", bytes >> 20);
+    }
+
+    fn clear(&self) {
+        if self.drawn {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+    }
 }
 
 fn finish(reply: Option<Reply>) -> Result<(), MountError> {
@@ -142,7 +180,7 @@ fn finish(reply: Option<Reply>) -> Result<(), MountError> {
         Some(Reply::Failed { message, exit: 3 }) => Err(MountError::Auth(message)),
         Some(Reply::Failed { message, exit: 4 }) => Err(MountError::Bucket(message)),
         Some(Reply::Failed { message, .. }) => Err(MountError::Other(message)),
-        Some(Reply::Status(_) | Reply::Ask(_)) => Err(MountError::Other(
+        Some(Reply::Status(_) | Reply::Ask(_) | Reply::Progress { .. }) => Err(MountError::Other(
             "the mount answers something that was not asked: remount".to_owned(),
         )),
         None => Err(MountError::Other(

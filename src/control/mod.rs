@@ -40,6 +40,11 @@ pub(crate) enum Reply {
     Status(Box<Status>),
     /// Ask the person at your terminal.
     Ask(crate::auth::prompt::Question),
+    /// It goes on: so many files and bytes are left to be stored.
+    Progress {
+        files: usize,
+        bytes: u64,
+    },
     /// It is done, and these words tell what.
     Done(String),
     /// It is not, and why.

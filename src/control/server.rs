@@ -21,6 +21,9 @@ use crate::mount::Mounted;
 /// How long clients get to hear that the mount has ended.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
+/// How often a client hears what is left to be stored.
+const PROGRESS: Duration = Duration::from_millis(200);
+
 /// The longest request in bytes.
 const LONGEST: u64 = 64 << 10;
 
@@ -128,7 +131,11 @@ async fn answer(stream: UnixStream, mounted: Arc<Mounted>) {
         }
         Request::Renew { terminal } => renew(connection, &mounted, terminal).await,
         Request::Unmount => {
-            let reply = match mounted.unmount().await {
+            let outcome = tokio::select! {
+                outcome = mounted.unmount() => outcome,
+                () = progress(&mut connection, &mounted) => Ok(()),
+            };
+            let reply = match outcome {
                 Ok(()) => Reply::Done(format!("{} is unmounted", mounted.place())),
                 Err(error) => Reply::Failed {
                     exit: error.exit_code(),
@@ -140,6 +147,18 @@ async fn answer(stream: UnixStream, mounted: Arc<Mounted>) {
         Request::Answer { .. } => {
             let message = "nothing was asked".to_owned();
             connection.reply(Reply::Failed { message, exit: 1 }).await;
+        }
+    }
+}
+
+/// Tells what is left to be stored, for as long as somebody else unmounts.
+async fn progress(connection: &mut Connection, mounted: &Mounted) {
+    loop {
+        tokio::time::sleep(PROGRESS).await;
+        let (files, bytes) = mounted.waiting();
+        if !connection.reply(Reply::Progress { files, bytes }).await {
+            // Nobody listens any more; the unmounting goes on.
+            return std::future::pending().await;
         }
     }
 }

@@ -19,6 +19,45 @@ pub(crate) struct Status {
     pub(crate) cache: Cache,
     /// Keys that cannot be paths.
     pub(crate) skipped_keys: u64,
+    /// Which conditions on writes the store honours: `all`, `some`, `none` (then a HEAD is asked
+    /// before a write, and a change in between goes unnoticed), or `unknown`.
+    pub(crate) conditional_writes: String,
+    /// Files that wait to be stored.
+    pub(crate) pending_uploads: Vec<Pending>,
+    /// Files that were stored beside their names since the mount began.
+    pub(crate) conflicts: Vec<Conflict>,
+    pub(crate) spool: Spool,
+}
+
+/// A file that waits to be stored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Pending {
+    pub(crate) key: String,
+    /// How many bytes S3 does not have yet.
+    pub(crate) bytes: u64,
+    /// Why it could not be stored.
+    pub(crate) error: Option<String>,
+}
+
+/// A file that was stored beside its name.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Conflict {
+    /// What stands there is somebody else's.
+    pub(crate) key: String,
+    /// What was written through this mount.
+    pub(crate) stored_as: String,
+    /// `conflict`, or `recovered` for a write that a crash has interrupted.
+    pub(crate) kind: String,
+    /// RFC 3339.
+    pub(crate) when: String,
+}
+
+/// Unsaved writes on the local disk.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Spool {
+    pub(crate) directory: String,
+    /// Bytes.
+    pub(crate) used: u64,
 }
 
 /// Its session.
@@ -46,6 +85,11 @@ pub(crate) struct Requests {
     pub(crate) head: u64,
     pub(crate) list: u64,
     pub(crate) get: u64,
+    /// Uploads, and parts of them.
+    pub(crate) put: u64,
+    /// Copies on the server.
+    pub(crate) copy: u64,
+    pub(crate) delete: u64,
     /// Sent again with a new session.
     pub(crate) replayed: u64,
 }
@@ -73,6 +117,30 @@ fn local_time(rfc3339: &str) -> String {
 }
 
 impl Status {
+    fn writes(&self, text: &mut String) {
+        let note = match self.conditional_writes.as_str() {
+            "all" => "never replace what somebody else has changed meanwhile",
+            "none" => "look before they replace something: this store knows no conditions",
+            "some" => "look before they replace something, where this store knows no condition",
+            _ => "were not tried yet",
+        };
+        let _ = writeln!(text, "  writes    {note}");
+        for pending in &self.pending_uploads {
+            let why = pending.error.as_deref().unwrap_or("on its way");
+            let key = crate::words::tame(&pending.key);
+            let _ = writeln!(text, "  unsaved   {key}, {} bytes: {why}", pending.bytes);
+        }
+        for conflict in &self.conflicts {
+            let _ = writeln!(
+                text,
+                "  {:9} {}: your version is {}",
+                conflict.kind,
+                crate::words::tame(&conflict.key),
+                crate::words::tame(&conflict.stored_as)
+            );
+        }
+    }
+
     /// The same for people.
     pub(crate) fn text(&self) -> String {
         let mut text = String::new();
@@ -106,9 +174,17 @@ impl Status {
         let requests = &self.requests;
         let _ = writeln!(
             text,
-            "  requests  {} HEAD, {} LIST, {} GET; {} sent again with a new session",
-            requests.head, requests.list, requests.get, requests.replayed
+            "  requests  {} HEAD, {} LIST, {} GET, {} PUT, {} copies, {} DELETE; {} sent again with \
+             a new session",
+            requests.head,
+            requests.list,
+            requests.get,
+            requests.put,
+            requests.copy,
+            requests.delete,
+            requests.replayed
         );
+        self.writes(&mut text);
         let _ = writeln!(
             text,
             "  memory    {} of {} MiB",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::ahead::Window;
-use super::inodes::Kind as InodeKind;
+use super::draft::Draft;
 use super::pages::{BLOCK, Blocks, Claim, Flight, Held, PAGE, PageId};
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
@@ -24,14 +24,65 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The widest window of read-ahead in bytes, however much memory there is.
 const WIDEST: u64 = 64 << 20;
 
-/// An open file, pinned to the version that was seen at open.
+/// One version of an object, to be read from.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    /// What its pages are filed under.
+    pub(super) version: u64,
+    pub(super) key: String,
+    pub(super) object: Object,
+    window: Mutex<Window>,
+}
+
+impl Remote {
+    pub(super) fn new(version: u64, key: String, object: Object) -> Self {
+        Self {
+            version,
+            key,
+            object,
+            window: Mutex::default(),
+        }
+    }
+}
+
+/// An open file.
 #[derive(Debug)]
 pub(crate) struct OpenFile {
-    number: u64,
-    version: u64,
-    key: String,
-    object: Object,
-    window: Mutex<Window>,
+    pub(super) number: u64,
+    /// Whether it may write.
+    pub(super) writes: bool,
+    /// The version that was seen at open, or that this mount has made of it since. `None` for a
+    /// file that is not stored yet.
+    remote: Mutex<Option<Arc<Remote>>>,
+    /// What it writes to, once it has.
+    pub(super) draft: Mutex<Option<Arc<Draft>>>,
+}
+
+impl OpenFile {
+    pub(super) fn new(number: u64, writes: bool, remote: Option<Arc<Remote>>) -> Self {
+        Self {
+            number,
+            writes,
+            remote: Mutex::new(remote),
+            draft: Mutex::default(),
+        }
+    }
+
+    /// The version that it reads.
+    pub(super) fn remote(&self) -> Option<Arc<Remote>> {
+        self.remote.lock().clone()
+    }
+
+    /// Whether it still reads this version.
+    fn is_at(&self, remote: &Arc<Remote>) -> bool {
+        let now = self.remote.lock();
+        now.as_ref().is_some_and(|now| Arc::ptr_eq(now, remote))
+    }
+
+    /// It reads another version from now on, which this mount has made.
+    pub(super) fn follow(&self, remote: Option<Arc<Remote>>) {
+        *self.remote.lock() = remote;
+    }
 }
 
 /// What the kernel may do with the pages of an inode, which all handles on it share.
@@ -48,37 +99,61 @@ pub(crate) enum KernelPages {
 
 impl FileSystem {
     /// Opens a file. Returns the handle, and what the kernel may do with its pages.
+    ///
+    /// With `truncate` it is empty from now on, though S3 hears of it only when it is closed.
     pub(crate) async fn open(
         &self,
         asker: &Asker,
         number: u64,
+        writes: bool,
+        truncate: bool,
     ) -> Result<(u64, KernelPages), FsError> {
         let inode = self.confirm(asker, number).await?;
-        let InodeKind::File(object) = inode.kind else {
+        if inode.kind.is_directory() {
             return Err(FsError::IsADirectory);
+        }
+        let drafted = self.draft(number);
+        let remote = match &drafted {
+            Some(draft) => draft.state().sources.last().cloned(),
+            None => self.remote_of(number)?,
         };
-        let file = OpenFile {
-            number,
-            version: inode.version,
-            key: self.key(number)?,
-            object,
-            window: Mutex::default(),
-        };
+        let file = OpenFile::new(number, writes, remote);
+        if truncate {
+            let draft = self.attach(asker, &file, true).await?;
+            self.resize(&draft, 0).await?;
+        } else if writes && drafted.is_some() {
+            self.attach(asker, &file, false).await?;
+        }
         let keep = self.inodes.lock().cache_in_kernel(number);
         let mut files = self.files.lock();
+        let differs = |other: &Arc<OpenFile>| {
+            let version = |file: &OpenFile| file.remote().map(|remote| remote.version);
+            other.number == number && version(other) != version(&file)
+        };
         let pages = match keep {
+            _ if truncate => KernelPages::Fresh,
             true => KernelPages::Keep,
-            false if files.any(|other| other.number == number && other.version != file.version) => {
-                KernelPages::Bypass
-            }
+            false if drafted.is_none() && files.any(differs) => KernelPages::Bypass,
             false => KernelPages::Fresh,
         };
         Ok((files.open(Arc::new(file)), pages))
     }
 
-    /// Closes a handle.
-    pub(crate) fn release(&self, handle: u64) {
-        self.files.lock().close(handle);
+    /// Closes a handle. What it wrote and did not store is stored by and by.
+    pub(crate) fn release(self: &Arc<Self>, handle: u64) {
+        let file = {
+            let mut files = self.files.lock();
+            let file = files.get(handle);
+            files.close(handle);
+            file
+        };
+        let Ok(file) = file else {
+            return;
+        };
+        if let Some(draft) = file.draft.lock().take() {
+            self.let_go(&draft);
+        }
+        self.last_look(file.number);
     }
 
     /// Reads up to `size` bytes; `serve` gets fewer at the end of the file.
@@ -93,35 +168,79 @@ impl FileSystem {
         serve: impl FnOnce(&[u8]) -> R,
     ) -> Result<R, FsError> {
         let file = self.files.lock().get(handle)?;
-        let end = offset.saturating_add(size).min(file.object.size);
-        let range = offset.min(end)..end;
-        // The kernel would give an old version's bytes to everybody who has the file open.
-        if self.inode(file.number)?.version != file.version {
-            return Err(StoreError::Changed.into());
-        }
         let mut serve = Some(serve);
         let mut hand_out = |bytes: &[u8]| serve.take().map(|serve| serve(bytes));
-        if !range.is_empty() {
-            self.read_ahead(&file, range.clone());
-        }
         loop {
-            let served = if range.is_empty() {
-                // Even that there is nothing is content.
-                self.bucket.attempt(asker, Action::Read, &file.key).await?;
-                self.bucket.while_live(|| hand_out(&[]))
-            } else if range.start / PAGE == (range.end - 1) / PAGE {
-                let page = self.page(asker, &file, range.clone()).await?;
-                let base = range.start / PAGE * PAGE;
-                let mut give = || page.with(range.start - base, range.end - base, &mut hand_out);
-                self.while_served(&mut give)
-            } else {
-                let bytes = self.gather(asker, &file, range.clone()).await?;
+            let mine = file.draft.lock().clone();
+            let remote = file.remote();
+            let served = if let Some(draft) = mine.or_else(|| self.draft(file.number)) {
+                // It may have begun from another version than this handle has open.
+                if let Some(remote) = &remote
+                    && !draft.knows(remote)
+                {
+                    if file.is_at(remote) {
+                        return Err(StoreError::Changed.into());
+                    }
+                    continue;
+                }
+                // What was written here is content like any other: not without a session.
+                let key = draft.state().key.clone();
+                self.bucket.attempt(asker, Action::Read, &key).await?;
+                let range = offset..offset.saturating_add(size);
+                let bytes = self.read_draft(asker, &draft, range).await?;
                 self.while_served(&mut || hand_out(&bytes))
+            } else if let Some(remote) = &remote {
+                let outcome = self
+                    .read_remote(asker, &file, remote, offset, size, &mut hand_out)
+                    .await;
+                // It was renamed or stored anew by this mount meanwhile, and reads on.
+                let moved = !file.is_at(remote);
+                match outcome {
+                    Err(FsError::Store(StoreError::Changed | StoreError::NotFound)) if moved => {
+                        continue;
+                    }
+                    outcome => outcome?,
+                }
+            } else {
+                self.while_served(&mut || hand_out(&[]))
             };
             // `None`: the session ended between the last byte and the reply. Once more.
             if let Some(Some(result)) = served {
                 return Ok(result);
             }
+        }
+    }
+
+    /// Reads from the version that a handle has open. `None` if the session has ended.
+    async fn read_remote<R>(
+        &self,
+        asker: &Asker,
+        file: &OpenFile,
+        remote: &Arc<Remote>,
+        offset: u64,
+        size: u64,
+        hand_out: &mut impl FnMut(&[u8]) -> Option<R>,
+    ) -> Result<Option<Option<R>>, FsError> {
+        let end = offset.saturating_add(size).min(remote.object.size);
+        let range = offset.min(end)..end;
+        // The kernel would give an old version's bytes to everybody who has the file open.
+        if self.inode(file.number)?.version != remote.version {
+            return Err(StoreError::Changed.into());
+        }
+        if range.is_empty() {
+            // Even that there is nothing is content.
+            self.bucket.attempt(asker, Action::Read, &remote.key).await?;
+            return Ok(self.bucket.while_live(|| hand_out(&[])));
+        }
+        self.read_ahead(remote, range.clone());
+        if range.start / PAGE == (range.end - 1) / PAGE {
+            let page = self.page(asker, remote, range.clone()).await?;
+            let base = range.start / PAGE * PAGE;
+            let mut give = || page.with(range.start - base, range.end - base, &mut *hand_out);
+            Ok(self.while_served(&mut give))
+        } else {
+            let bytes = self.gather(asker, remote, range).await?;
+            Ok(self.while_served(&mut || hand_out(&bytes)))
         }
     }
 
@@ -133,10 +252,10 @@ impl FileSystem {
     }
 
     /// A range over several pages, one page in use at a time.
-    async fn gather(
+    pub(super) async fn gather(
         &self,
         asker: &Asker,
-        file: &Arc<OpenFile>,
+        file: &Arc<Remote>,
         range: Range<u64>,
     ) -> Result<Vec<u8>, FsError> {
         let mut bytes = Vec::with_capacity(usize::try_from(range.end - range.start).unwrap_or(0));
@@ -152,10 +271,10 @@ impl FileSystem {
     }
 
     /// The page with the bytes of a range, which must lie within it.
-    async fn page(
+    pub(super) async fn page(
         &self,
         asker: &Asker,
-        file: &Arc<OpenFile>,
+        file: &Arc<Remote>,
         range: Range<u64>,
     ) -> Result<Held, FsError> {
         let index = range.start / PAGE;
@@ -185,7 +304,7 @@ impl FileSystem {
     async fn fetch(
         &self,
         lease: &Lease,
-        file: &Arc<OpenFile>,
+        file: &Arc<Remote>,
         id: PageId,
         wanted: Blocks,
     ) -> Result<Held, Failure> {
@@ -215,7 +334,7 @@ impl FileSystem {
     }
 
     /// Sends for what the reader is going to want, if that can be done without waiting.
-    fn read_ahead(&self, file: &Arc<OpenFile>, range: Range<u64>) {
+    pub(super) fn read_ahead(&self, file: &Arc<Remote>, range: Range<u64>) {
         let readers = self.files.lock().open.len().max(1) as u64;
         let most = (self.budget.memory / 2 / readers).clamp(PAGE, WIDEST);
         let Some(ahead) = file.window.lock().advance(range, most) else {
@@ -261,14 +380,14 @@ impl FileSystem {
         }
     }
 
-    fn take_off(&self, lease: &Lease, file: &Arc<OpenFile>, flight: Flight) {
+    fn take_off(&self, lease: &Lease, file: &Arc<Remote>, flight: Flight) {
         let (bucket, lease, file) = (Arc::clone(&self.bucket), lease.clone(), Arc::clone(file));
         tokio::spawn(async move { fly(&bucket, &lease, &file, flight).await });
     }
 }
 
 /// Brings one flight's bytes in; a body that breaks off is resumed where it did.
-async fn fly(bucket: &Bucket, lease: &Lease, file: &OpenFile, mut flight: Flight) {
+async fn fly(bucket: &Bucket, lease: &Lease, file: &Remote, mut flight: Flight) {
     let mut resumes = 0;
     loop {
         let before = flight.at;
@@ -311,7 +430,7 @@ impl FileSystem {
         number: u64,
     ) -> Result<super::inodes::Inode, FsError> {
         let inode = self.inode(number)?;
-        if inode.kind.is_directory() {
+        if inode.kind.is_directory() || inode.unlinked || self.draft(number).is_some() {
             return Ok(inode);
         }
         let key = self.key(number)?;
@@ -322,6 +441,7 @@ impl FileSystem {
             }
             answer => answer?,
         };
+        self.learned(&key, &object);
         self.inodes
             .lock()
             .refresh(number, object)

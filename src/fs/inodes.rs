@@ -9,24 +9,81 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use crate::store::Object;
 
 /// The number of the root, set by the protocol (`FUSE_ROOT_ID` in include/uapi/linux/fuse.h).
 pub(crate) const ROOT: u64 = 1;
 
-/// A file with its facts, or a directory, which has none in S3.
+/// What stands behind a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Kind {
-    Directory,
+    /// A prefix, with its marker if that is known.
+    Directory(Option<Object>),
     File(Object),
+    /// An object whose metadata says so; the target is its content.
+    Symlink(Object),
+}
+
+/// What a name can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Type {
+    Directory,
+    File,
+    Symlink,
 }
 
 impl Kind {
+    /// What an object that is no marker is.
+    pub(crate) fn of(object: Object) -> Self {
+        match &object.facts {
+            Some(facts) if facts.posix.is_symlink() => Self::Symlink(object),
+            _ => Self::File(object),
+        }
+    }
+
+    /// What it is.
+    pub(crate) fn type_of(&self) -> Type {
+        match self {
+            Self::Directory(_) => Type::Directory,
+            Self::File(_) => Type::File,
+            Self::Symlink(_) => Type::Symlink,
+        }
+    }
+
     /// Whether it is a directory.
     pub(crate) fn is_directory(&self) -> bool {
-        matches!(self, Self::Directory)
+        matches!(self, Self::Directory(_))
+    }
+
+    /// The object behind it; of a directory the marker.
+    pub(crate) fn object(&self) -> Option<&Object> {
+        match self {
+            Self::Directory(marker) => marker.as_ref(),
+            Self::File(object) | Self::Symlink(object) => Some(object),
+        }
+    }
+
+    fn object_mut(&mut self) -> Option<&mut Object> {
+        match self {
+            Self::Directory(marker) => marker.as_mut(),
+            Self::File(object) | Self::Symlink(object) => Some(object),
+        }
+    }
+
+    /// Takes over what an earlier answer knew of the same object and this one does not.
+    fn enrich(&mut self, before: &Self) {
+        if let (Self::Directory(now @ None), Self::Directory(before)) = (&mut *self, before) {
+            now.clone_from(before);
+            return;
+        }
+        if let (Some(now), Some(before)) = (self.object_mut(), before.object())
+            && now.etag == before.etag
+            && now.facts.is_none()
+        {
+            now.facts.clone_from(&before.facts);
+        }
     }
 }
 
@@ -47,6 +104,14 @@ pub(crate) struct Inode {
     kept: Option<u64>,
     /// It was opened: whoever has it open still may have filled the kernel's pages at any time.
     opened: bool,
+    /// It is being changed here: what S3 says of it does not count until that is stored.
+    drafted: bool,
+    /// Something has spoken against it since it was seen.
+    pub(crate) doubted: bool,
+    /// Its name is gone; it lives while somebody has it open.
+    pub(crate) unlinked: bool,
+    /// When names in this directory were last changed here.
+    pub(crate) touched: Option<SystemTime>,
 }
 
 /// All inodes that the kernel knows.
@@ -63,12 +128,16 @@ impl Default for Inodes {
             number: ROOT,
             parent: ROOT,
             name: "".into(),
-            kind: Kind::Directory,
+            kind: Kind::Directory(None),
             seen: Instant::now(),
             version: 0,
             lookups: 1,
             kept: None,
             opened: false,
+            drafted: false,
+            doubted: false,
+            unlinked: false,
+            touched: None,
         };
         Self {
             by_number: HashMap::from([(ROOT, root)]),
@@ -106,15 +175,22 @@ impl Inodes {
     /// Takes in what S3 said of an inode that is known.
     pub(crate) fn refresh(&mut self, number: u64, object: Object) -> Option<Inode> {
         let inode = self.by_number.get_mut(&number)?;
-        if inode.kind.is_directory() {
-            return None;
+        if inode.drafted {
+            return Some(inode.clone());
         }
-        let kind = Kind::File(object);
+        // The kernel does not bear an inode that changes its type.
+        let mut kind = match inode.kind {
+            Kind::Directory(_) => return None,
+            Kind::File(_) => Kind::File(object),
+            Kind::Symlink(_) => Kind::Symlink(object),
+        };
+        kind.enrich(&inode.kind);
         if !same_content(&inode.kind, &kind) {
             self.versions += 1;
             inode.version = self.versions;
         }
         inode.kind = kind;
+        inode.doubted = false;
         inode.seen = Instant::now();
         Some(inode.clone())
     }
@@ -146,7 +222,12 @@ impl Inodes {
             return;
         };
         inode.lookups = inode.lookups.saturating_sub(lookups);
-        if inode.lookups > 0 || number == ROOT {
+        self.drop_if_unused(number);
+    }
+
+    fn drop_if_unused(&mut self, number: u64) {
+        let used = |inode: &Inode| inode.lookups > 0 || inode.drafted;
+        if number == ROOT || self.by_number.get(&number).is_none_or(used) {
             return;
         }
         if let Some(inode) = self.by_number.remove(&number) {
@@ -158,12 +239,128 @@ impl Inodes {
         }
     }
 
+    /// The inode is being changed here from now on, or no longer.
+    pub(crate) fn set_drafted(&mut self, number: u64, drafted: bool) {
+        if let Some(inode) = self.by_number.get_mut(&number) {
+            inode.drafted = drafted;
+            inode.seen = Instant::now();
+        }
+        self.drop_if_unused(number);
+    }
+
+    /// What was changed here is stored as this object now. The kernel's pages were changed
+    /// along, so they are of the new version. Returns that.
+    pub(crate) fn stored(&mut self, number: u64, object: Object) -> u64 {
+        self.versions += 1;
+        let version = self.versions;
+        if let Some(inode) = self.by_number.get_mut(&number) {
+            if inode.kept == Some(inode.version) {
+                inode.kept = Some(version);
+            }
+            inode.version = version;
+            inode.seen = Instant::now();
+            inode.kind = match inode.kind {
+                Kind::Directory(_) => Kind::Directory(Some(object)),
+                Kind::File(_) => Kind::File(object),
+                Kind::Symlink(_) => Kind::Symlink(object),
+            };
+        }
+        version
+    }
+
+    /// Only the attributes of the object were changed: its bytes, and so its version, are the
+    /// same.
+    pub(crate) fn attributes_stored(&mut self, number: u64, object: Object) {
+        if let Some(inode) = self.by_number.get_mut(&number) {
+            inode.seen = Instant::now();
+            match &mut inode.kind {
+                Kind::Directory(marker) => *marker = Some(object),
+                Kind::File(was) | Kind::Symlink(was) => *was = object,
+            }
+        }
+    }
+
+    /// The name of an inode is gone.
+    pub(crate) fn unlink(&mut self, number: u64) {
+        let Some(inode) = self.by_number.get_mut(&number) else {
+            return;
+        };
+        inode.unlinked = true;
+        let name = (inode.parent, inode.name.clone());
+        if self.by_name.get(&name) == Some(&number) {
+            self.by_name.remove(&name);
+        }
+        self.drop_if_unused(number);
+    }
+
+    /// An inode gets another name. What had that name is unlinked.
+    pub(crate) fn rename(&mut self, number: u64, parent: u64, name: &str) {
+        let target = (parent, Box::<str>::from(name));
+        if let Some(replaced) = self.by_name.get(&target).copied()
+            && replaced != number
+        {
+            self.unlink(replaced);
+        }
+        let Some(inode) = self.by_number.get_mut(&number) else {
+            return;
+        };
+        let before = (inode.parent, std::mem::replace(&mut inode.name, name.into()));
+        inode.parent = parent;
+        inode.seen = Instant::now();
+        if self.by_name.get(&before) == Some(&number) {
+            self.by_name.remove(&before);
+        }
+        self.by_name.insert(target, number);
+    }
+
+    /// Names in a directory have changed.
+    pub(crate) fn touch(&mut self, directory: u64) {
+        if let Some(inode) = self.by_number.get_mut(&directory) {
+            inode.touched = Some(SystemTime::now());
+        }
+    }
+
+    /// The times of a directory are what its marker says again.
+    pub(crate) fn untouch(&mut self, directory: u64) {
+        if let Some(inode) = self.by_number.get_mut(&directory) {
+            inode.touched = None;
+        }
+    }
+
+    /// What is known of an inode may be wrong: S3 is asked before it is believed again.
+    pub(crate) fn doubt(&mut self, number: u64) {
+        if let Some(inode) = self.by_number.get_mut(&number) {
+            inode.doubted = true;
+        }
+    }
+
+    /// The numbers of everything below a directory that is known.
+    pub(crate) fn below(&self, directory: u64) -> Vec<u64> {
+        let is_below = |mut number: u64| {
+            while number != ROOT {
+                if number == directory {
+                    return true;
+                }
+                match self.by_number.get(&number) {
+                    Some(inode) if !inode.unlinked => number = inode.parent,
+                    _ => return false,
+                }
+            }
+            directory == ROOT
+        };
+        let known = self.by_number.keys().copied();
+        known.filter(|&number| number != directory && is_below(number)).collect()
+    }
+
     /// The path from the root without slashes at its ends; `None` if a parent is forgotten.
     pub(crate) fn path(&self, number: u64) -> Option<String> {
         let mut names = Vec::new();
         let mut number = number;
         while number != ROOT {
             let inode = self.by_number.get(&number)?;
+            if inode.unlinked {
+                return None;
+            }
             names.push(&*inode.name);
             number = inode.parent;
         }
@@ -172,14 +369,14 @@ impl Inodes {
     }
 
     /// The number that a name has or would have.
-    pub(crate) fn number(&self, parent: u64, name: &str, directory: bool) -> u64 {
+    pub(crate) fn number(&self, parent: u64, name: &str, kind: Type) -> u64 {
         if let Some(known) = self.find(parent, name)
-            && known.kind.is_directory() == directory
+            && known.kind.type_of() == kind
         {
             return known.number;
         }
         let mut hasher = DefaultHasher::new();
-        (parent, name, directory).hash(&mut hasher);
+        (parent, name, kind).hash(&mut hasher);
         let mut number = hasher.finish();
         // Someone else's number, or one that the protocol or 32-bit programs misread.
         while number <= ROOT || self.by_number.contains_key(&number) {
@@ -188,18 +385,25 @@ impl Inodes {
         number
     }
 
-    fn take_in(&mut self, parent: u64, name: &str, kind: Kind, seen: Instant) -> u64 {
-        let number = self.number(parent, name, kind.is_directory());
+    fn take_in(&mut self, parent: u64, name: &str, mut kind: Kind, seen: Instant) -> u64 {
+        if let Some(known) = self.find(parent, name)
+            && known.drafted
+        {
+            return known.number;
+        }
+        let number = self.number(parent, name, kind.type_of());
         if let Some(inode) = self.by_number.get_mut(&number) {
             // An older answer must not undo a newer one.
             if seen < inode.seen {
                 return number;
             }
+            kind.enrich(&inode.kind);
             if !same_content(&inode.kind, &kind) {
                 self.versions += 1;
                 inode.version = self.versions;
             }
             inode.kind = kind;
+            inode.doubted = false;
             inode.seen = seen;
             return number;
         }
@@ -214,6 +418,10 @@ impl Inodes {
             lookups: 0,
             kept: None,
             opened: false,
+            drafted: false,
+            doubted: false,
+            unlinked: false,
+            touched: None,
         };
         self.by_number.insert(number, inode);
         self.by_name.insert((parent, name.into()), number);
@@ -223,8 +431,10 @@ impl Inodes {
 
 fn same_content(a: &Kind, b: &Kind) -> bool {
     match (a, b) {
-        (Kind::Directory, Kind::Directory) => true,
-        (Kind::File(a), Kind::File(b)) => a.etag == b.etag && a.size == b.size,
+        (Kind::Directory(_), Kind::Directory(_)) => true,
+        (Kind::File(a), Kind::File(b)) | (Kind::Symlink(a), Kind::Symlink(b)) => {
+            a.etag == b.etag && a.size == b.size
+        }
         _ => false,
     }
 }
@@ -241,6 +451,7 @@ mod tests {
             size: 1,
             modified: SystemTime::UNIX_EPOCH,
             etag: etag.to_owned(),
+            facts: None,
         })
     }
 
@@ -249,13 +460,13 @@ mod tests {
         let (mut a, mut b) = (Inodes::default(), Inodes::default());
         b.look_up(ROOT, "other", file("x"), Instant::now());
         let first = a
-            .look_up(ROOT, "dir", Kind::Directory, Instant::now())
+              .look_up(ROOT, "dir", Kind::Directory(None), Instant::now())
             .number;
         let second = b
-            .look_up(ROOT, "dir", Kind::Directory, Instant::now())
+              .look_up(ROOT, "dir", Kind::Directory(None), Instant::now())
             .number;
         assert_eq!(first, second);
-        assert_eq!(a.number(first, "f", false), b.number(first, "f", false));
+        assert_eq!(a.number(first, "f", Type::File), b.number(first, "f", Type::File));
     }
 
     #[test]
@@ -263,7 +474,7 @@ mod tests {
         let mut inodes = Inodes::default();
         let before = inodes.look_up(ROOT, "a", file("x"), Instant::now()).number;
         let after = inodes
-            .look_up(ROOT, "a", Kind::Directory, Instant::now())
+            .look_up(ROOT, "a", Kind::Directory(None), Instant::now())
             .number;
         assert_ne!(before, after);
         assert!(!inodes.get(before).unwrap().kind.is_directory());

@@ -26,6 +26,9 @@ const MANY: u32 = 8;
 /// How many absent names are remembered.
 const ABSENT: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
 
+/// Of how many directories it is remembered when they were changed.
+const CHANGED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(9_999);
+
 /// How many directories have their lookups counted.
 const BURSTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(999);
 
@@ -45,6 +48,8 @@ pub(crate) struct Known {
     names: usize,
     /// Names that S3 said are not there, and when.
     absent: LruCache<(u64, Box<str>), Instant>,
+    /// When this mount last changed a directory: listings that began before do not show it.
+    changed: LruCache<u64, Instant>,
     bursts: LruCache<u64, Burst>,
 }
 
@@ -70,6 +75,7 @@ impl Default for Known {
             complete: LruCache::unbounded(),
             names: 0,
             absent: LruCache::new(ABSENT),
+            changed: LruCache::new(CHANGED),
             bursts: LruCache::new(BURSTS),
         }
     }
@@ -102,6 +108,37 @@ impl Known {
         self.absent.put((directory, name.into()), asked);
     }
 
+    /// This mount has made, changed or removed a name.
+    pub(crate) fn change(&mut self, directory: u64, name: &str, kind: Option<Kind>) {
+        let now = Instant::now();
+        self.changed.put(directory, now);
+        match kind {
+            Some(kind) => {
+                self.absent.pop(&(directory, name.into()));
+                if let Some(listing) = self.complete.get_mut(&directory) {
+                    self.names += usize::from(listing.names.insert(name.into(), kind).is_none());
+                }
+            }
+            None => {
+                self.absent.put((directory, name.into()), now);
+                if let Some(listing) = self.complete.get_mut(&directory) {
+                    self.names -= usize::from(listing.names.remove(name).is_some());
+                }
+            }
+        }
+    }
+
+    /// Whether a name was found absent after this moment.
+    pub(crate) fn is_gone(&self, directory: u64, name: &str, seen: Instant) -> bool {
+        let asked = self.absent.peek(&(directory, name.into()));
+        asked.is_some_and(|asked| *asked > seen)
+    }
+
+    /// What is known of a name may be wrong.
+    pub(crate) fn doubt(&mut self, directory: u64, name: &str) {
+        self.absent.pop(&(directory, name.into()));
+    }
+
     /// Forgets one directory.
     pub(crate) fn forget(&mut self, directory: u64) {
         if let Some(listing) = self.complete.pop(&directory) {
@@ -124,6 +161,9 @@ impl Known {
         begun: Instant,
         names: HashMap<Box<str>, Kind>,
     ) {
+        if self.changed.peek(&directory).is_some_and(|changed| *changed >= begun) {
+            return;
+        }
         self.forget(directory);
         self.names += names.len();
         self.complete.put(directory, Listing { begun, names });
@@ -210,7 +250,7 @@ mod tests {
         let mut known = Known::default();
         let names = |count: usize| {
             (0..count)
-                .map(|i| (format!("{i}").into_boxed_str(), Kind::Directory))
+                .map(|i| (format!("{i}").into_boxed_str(), Kind::Directory(None)))
                 .collect()
         };
         let ttl = Duration::from_secs(60);

@@ -8,6 +8,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
+use futures_util::{StreamExt, stream};
 use parking_lot::Mutex;
 
 use super::inodes::{Inode, Kind};
@@ -17,6 +18,9 @@ use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::verdict::Action;
 use crate::store::{Entry, Query};
+
+/// How many HEADs are asked at once for the metadata of a listing.
+const HEADS: usize = 32;
 
 /// One name in a directory.
 #[derive(Debug, Clone)]
@@ -47,6 +51,8 @@ struct State {
     begun: Option<Instant>,
     /// Somebody has read from the beginning.
     read: bool,
+    /// The names that only this mount knew when the listing began.
+    local: HashSet<Box<str>>,
 }
 
 impl State {
@@ -57,6 +63,7 @@ impl State {
             names: Some(HashMap::new()),
             begun: Some(Instant::now()),
             read: false,
+            local: HashSet::new(),
         }
     }
 }
@@ -207,7 +214,7 @@ impl FileSystem {
         let seen = Instant::now();
         let page = self.bucket.list(asker, &query).await?;
         let is_bare = index == 0 && page.entries.is_empty() && page.next.is_none();
-        if is_bare && stream.prefix != self.prefix {
+        if is_bare && stream.prefix != self.prefix && !self.has_local(stream.number) {
             // Not even a marker: the directory is gone.
             return Err(FsError::NotFound);
         }
@@ -217,7 +224,11 @@ impl FileSystem {
         let mut names = mark.held_back;
         let fresh = page.entries.iter();
         names.extend(fresh.filter_map(|entry| self.found(&stream.prefix, entry, seen)));
-        let (found, held_back) = settle(names, upto);
+        let (mut found, held_back) = settle(names, upto);
+        self.add_local(stream, index, &mut found);
+        if self.look.posix_metadata {
+            self.ask_for_metadata(asker, stream, &mut found).await;
+        }
         let found = Arc::new(found);
         let mut state = stream.state.lock();
         if index + 1 == state.marks.len() {
@@ -248,14 +259,86 @@ impl FileSystem {
         Ok(found)
     }
 
+    /// Asks for what a listing does not tell: a HEAD for each name of which nothing is known.
+    async fn ask_for_metadata(&self, asker: &Asker, stream: &Stream, found: &mut Vec<Found>) {
+        let asked = stream::iter(std::mem::take(found)).map(|found| async {
+            let unknown = match &found.kind {
+                Kind::Directory(marker) => marker.is_none(),
+                kind => kind.object().is_some_and(|object| object.facts.is_none()),
+            };
+            if !unknown {
+                return found;
+            }
+            let slash = if found.kind.is_directory() { "/" } else { "" };
+            let key = format!("{}{}{slash}", stream.prefix, found.name);
+            match self.bucket.head(asker, &key).await {
+                Ok(object) => {
+                    self.learned(&key, &object);
+                    let kind = match found.kind {
+                        Kind::Directory(_) => Kind::Directory(Some(object)),
+                        _ => Kind::of(object),
+                    };
+                    Found { kind, ..found }
+                }
+                // Its name is seen all the same.
+                Err(_) => found,
+            }
+        });
+        *found = asked.buffered(HEADS).collect().await;
+    }
+
+    /// Whether a directory has a file in it that is not stored yet.
+    fn has_local(&self, directory: u64) -> bool {
+        let drafts = self.drafts.lock();
+        let inodes = self.inodes.lock();
+        let is_in = |number: &u64| inodes.get(*number).is_some_and(|i| i.parent == directory);
+        drafts.keys().any(is_in)
+    }
+
+    /// Adds the names that S3 does not have yet to the first page of a listing, and leaves them
+    /// out of all of its pages, where they may turn up meanwhile; leaves out those that are
+    /// gone here.
+    fn add_local(&self, stream: &Stream, index: usize, found: &mut Vec<Found>) {
+        let mut local = Vec::new();
+        if index == 0 {
+            let drafts = self.drafts.lock();
+            let inodes = self.inodes.lock();
+            let new = |draft: &&Arc<super::draft::Draft>| draft.state().base.is_none();
+            for draft in drafts.values().filter(new) {
+                if let Some(inode) = inodes.get(draft.number)
+                    && inode.parent == stream.number
+                    && !inode.unlinked
+                {
+                    local.push(Found {
+                        name: inode.name.clone(),
+                        kind: inode.kind.clone(),
+                        seen: Instant::now(),
+                    });
+                }
+            }
+            let names = local.iter().map(|found| found.name.clone());
+            stream.state.lock().local = names.collect();
+        }
+        let state = stream.state.lock();
+        let known = self.listings.lock();
+        let hidden = self.hidden.lock();
+        found.retain(|found| {
+            !state.local.contains(&found.name)
+                && !known.is_gone(stream.number, &found.name, found.seen)
+                && (hidden.is_empty()
+                    || !hidden.contains_key(&format!("{}{}", stream.prefix, found.name)))
+        });
+        found.append(&mut local);
+    }
+
     /// Reads one entry of a listing; `None` for what cannot be a name.
     fn found(&self, prefix: &str, entry: &Entry, seen: Instant) -> Option<Found> {
         let rest = entry.key().strip_prefix(prefix)?;
         let (name, kind) = match entry {
-            Entry::Prefix(_) => (rest.strip_suffix('/')?, Kind::Directory),
+            Entry::Prefix(_) => (rest.strip_suffix('/')?, Kind::Directory(None)),
             // The directory's own marker.
             Entry::Object(..) if rest.is_empty() => return None,
-            Entry::Object(_, object) => (rest, Kind::File(object.clone())),
+            Entry::Object(key, object) => (rest, Kind::of(self.recall(key, object.clone()))),
         };
         if !is_name(name) {
             self.skipped.skip(entry.key());
@@ -277,10 +360,8 @@ impl FileSystem {
 
     /// The number of a name, which the kernel does not count.
     pub(crate) fn number_of(&self, directory: u64, found: &Found) -> u64 {
-        let is_directory = found.kind.is_directory();
-        self.inodes
-            .lock()
-            .number(directory, &found.name, is_directory)
+        let kind = found.kind.type_of();
+        self.inodes.lock().number(directory, &found.name, kind)
     }
 }
 
@@ -313,6 +394,7 @@ mod tests {
             size: 0,
             modified: SystemTime::UNIX_EPOCH,
             etag: String::new(),
+            facts: None,
         };
         Found {
             name: name.into(),
@@ -323,7 +405,7 @@ mod tests {
 
     fn directory(name: &str) -> Found {
         Found {
-            kind: Kind::Directory,
+            kind: Kind::Directory(None),
             ..file(name)
         }
     }

@@ -6,28 +6,54 @@
 //! - [`inodes`] numbers files and directories; [`names`] says which keys can be paths.
 //! - [`listing`] streams directories in pages; [`known`] remembers them.
 //! - [`mod@file`] reads; [`pages`] holds what was read; [`ahead`] says what to read next.
+//! - [`draft`] is a file that is being changed, in the spool; [`extents`] knows where its bytes
+//!   are. [`publish`] stores it, [`upload`] sends it ([`plan`]: in which parts), [`aside`] keeps
+//!   both versions after a conflict, [`recover`] takes up what a crash has left.
+//! - [`create`], [`remove`] and [`rename`] change names; [`attributes`] and [`xattr`] what is
+//!   kept in metadata, which [`index`] remembers over remounts.
 //! - [`kernel`] takes back what the kernel has cached.
 //! - [`caller`] knows who asks, and whether somebody wants that program to stop.
 //!
 //! Nothing in here sees a credential: the bucket is a [`crate::store::Bucket`].
 
 pub(crate) mod ahead;
+pub(crate) mod aside;
+pub(crate) mod attributes;
+pub(crate) mod beside;
 pub(crate) mod caller;
+pub(crate) mod create;
+pub(crate) mod draft;
+pub(crate) mod extents;
 pub(crate) mod file;
 pub(crate) mod fuse;
+pub(crate) mod index;
+mod index_file;
 pub(crate) mod inodes;
 pub(crate) mod kernel;
 pub(crate) mod known;
 pub(crate) mod listing;
 pub(crate) mod names;
 pub(crate) mod pages;
+pub(crate) mod plan;
+pub(crate) mod publish;
+pub(crate) mod range;
+pub(crate) mod recover;
+pub(crate) mod remove;
+pub(crate) mod rename;
 pub(crate) mod tree;
+pub(crate) mod upload;
+pub(crate) mod xattr;
 
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
+use tokio::sync::watch;
 
+use crate::spool;
+use crate::store::limit::Limit;
 use crate::store::{Bucket, StoreError};
 
 pub(crate) use caller::Caller;
@@ -47,6 +73,42 @@ pub(crate) enum FsError {
     /// A file was expected.
     #[error("is a directory")]
     IsADirectory,
+    /// The name is taken.
+    #[error("it exists already")]
+    Exists,
+    /// The directory has names in it.
+    #[error("the directory is not empty")]
+    NotEmpty,
+    /// No file can be that large.
+    #[error("S3 stores no file that large")]
+    TooLarge,
+    /// Metadata has room for 2 KiB only.
+    #[error("S3 keeps no more than 2 KiB of attributes of a file")]
+    NoSpaceForMetadata,
+    /// The spool is full.
+    #[error("{0}")]
+    NoSpace(String),
+    /// The spool cannot be used.
+    #[error("{0}")]
+    Spool(String),
+    /// Somebody else changed the file, and this side's version could not be stored beside it.
+    #[error("{0}")]
+    Conflict(String),
+    /// There is no such attribute.
+    #[error("no such attribute")]
+    NoData,
+    /// The name is not UTF-8, as keys are.
+    #[error("the name is not UTF-8")]
+    NotText,
+    /// What was asked makes no sense.
+    #[error("invalid argument")]
+    Invalid,
+    /// S3 has nothing like it.
+    #[error("S3 has nothing like it")]
+    NotPermitted,
+    /// This program does not do it.
+    #[error("not supported")]
+    Unsupported,
     /// The mount does not write.
     #[error("the mount is read-only")]
     ReadOnly,
@@ -67,10 +129,18 @@ pub(crate) enum FsError {
 /// What the mount shows besides the bucket's content.
 #[derive(Debug, Clone)]
 pub(crate) struct Look {
-    /// Owner of everything.
+    /// Owner of what does not say whose it is.
     pub(crate) uid: u32,
-    /// Group of everything.
+    /// Group of what does not say.
     pub(crate) gid: u32,
+    /// `--uid`: owner of everything, whatever it says.
+    pub(crate) all_uid: Option<u32>,
+    /// `--gid`.
+    pub(crate) all_gid: Option<u32>,
+    /// Whether listings ask for what they do not tell.
+    pub(crate) posix_metadata: bool,
+    /// The name of this machine, for files that are stored beside others.
+    pub(crate) host: String,
     /// Permission bits of files.
     pub(crate) file_mode: u16,
     /// Permission bits of directories.
@@ -92,8 +162,20 @@ pub(crate) struct Look {
 pub(crate) struct Budget {
     /// The most bytes that pages may take.
     pub(crate) memory: u64,
-    /// How many bytes one request of read-ahead asks for.
+    /// How many bytes one request of read-ahead asks for, and how many a part of an upload has.
     pub(crate) part: u64,
+    /// Whether closing a file waits for the local disk only.
+    pub(crate) write_back: bool,
+}
+
+/// What a mount keeps on the local disk, and how fast it sends.
+pub(crate) struct Keeping {
+    /// Unsaved writes; `None` for a mount that cannot write.
+    pub(crate) spool: Option<spool::Spool>,
+    /// Attributes of objects.
+    pub(crate) index: index::Index,
+    /// `--upload-limit` in bytes per second.
+    pub(crate) upload_limit: Option<u64>,
 }
 
 /// One mounted bucket.
@@ -107,14 +189,50 @@ pub(crate) struct FileSystem {
     listings: Mutex<known::Known>,
     streams: Mutex<Handles<Arc<listing::Stream>>>,
     files: Mutex<Handles<Arc<file::OpenFile>>>,
+    /// Files that are being changed, by inode. To be locked before `inodes`, after `files`.
+    drafts: Mutex<HashMap<u64, Arc<draft::Draft>>>,
+    /// Objects whose names are gone here, by key.
+    hidden: Mutex<HashMap<String, remove::Hidden>>,
+    /// What a crash has torn, and is not stored yet.
+    torn: Mutex<Vec<Arc<draft::Draft>>>,
+    /// How many of those are being stored.
+    storing_torn: AtomicUsize,
+    /// What was stored beside its name since the mount began.
+    asides: Mutex<Vec<aside::SetAside>>,
+    /// The last of those, for whoever tells people.
+    notices: watch::Sender<Option<aside::SetAside>>,
+    spool: Option<spool::Spool>,
+    index: index::Index,
+    upload_limit: Limit,
+    /// Counts what was stored, or failed to be.
+    stored_something: watch::Sender<u64>,
+    /// No more attempts: the mount is being taken down.
+    ending: AtomicBool,
     pages: Arc<pages::Pages>,
     skipped: names::Skipped,
 }
 
 impl FileSystem {
     /// Shows the keys of `bucket` that start with `prefix`.
-    pub(crate) fn new(bucket: Arc<Bucket>, prefix: String, look: Look, budget: Budget) -> Self {
+    pub(crate) fn new(
+        bucket: Arc<Bucket>,
+        prefix: String,
+        look: Look,
+        budget: Budget,
+        keeping: Keeping,
+    ) -> Self {
         Self {
+            drafts: Mutex::default(),
+            hidden: Mutex::default(),
+            torn: Mutex::default(),
+            storing_torn: AtomicUsize::new(0),
+            asides: Mutex::default(),
+            notices: watch::Sender::new(None),
+            spool: keeping.spool,
+            index: keeping.index,
+            upload_limit: Limit::new(keeping.upload_limit),
+            stored_something: watch::Sender::new(0),
+            ending: AtomicBool::new(false),
             bucket,
             prefix,
             look,
@@ -126,6 +244,46 @@ impl FileSystem {
             pages: pages::Pages::new(budget.memory),
             skipped: names::Skipped::default(),
         }
+    }
+
+    /// The mount is being taken down: what cannot be stored at once is left to the journal.
+    pub(crate) fn end(&self) {
+        self.ending.store(true, Ordering::Relaxed);
+    }
+
+    fn is_ending(&self) -> bool {
+        self.ending.load(Ordering::Relaxed)
+    }
+
+    /// What was stored beside its name.
+    pub(crate) fn asides(&self) -> Vec<aside::SetAside> {
+        self.asides.lock().clone()
+    }
+
+    /// Hears of each file that is stored beside its name.
+    pub(crate) fn notices(&self) -> watch::Receiver<Option<aside::SetAside>> {
+        self.notices.subscribe()
+    }
+
+    /// Writes down what may wait: blocks on the local disk.
+    pub(crate) fn tidy(&self) {
+        if let Some(spool) = &self.spool
+            && let Err(error) = spool.sweep()
+        {
+            tracing::warn!("the spool: {error}");
+        }
+        if let Err(error) = self.index.flush() {
+            tracing::warn!("{error}");
+        }
+    }
+
+    fn spool(&self) -> Result<&spool::Spool, FsError> {
+        self.spool.as_ref().ok_or(FsError::ReadOnly)
+    }
+
+    /// How many bytes wait in the spool.
+    pub(crate) fn spooled(&self) -> u64 {
+        self.spool.as_ref().map_or(0, spool::Spool::used)
     }
 
     /// What the mount shows besides the bucket's content.
@@ -163,14 +321,14 @@ impl FileSystem {
 /// Open handles by number. Numbers are never used twice.
 struct Handles<T> {
     next: u64,
-    open: std::collections::HashMap<u64, T>,
+    open: HashMap<u64, T>,
 }
 
 impl<T> Default for Handles<T> {
     fn default() -> Self {
         Self {
             next: 1,
-            open: std::collections::HashMap::new(),
+            open: HashMap::new(),
         }
     }
 }
@@ -189,6 +347,10 @@ impl<T: Clone> Handles<T> {
 
     fn any(&self, is_it: impl Fn(&T) -> bool) -> bool {
         self.open.values().any(is_it)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &T> {
+        self.open.values()
     }
 
     fn close(&mut self, number: u64) {

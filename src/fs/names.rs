@@ -29,6 +29,21 @@ pub(crate) fn from_kernel(name: &std::ffi::OsStr) -> Result<&str, FsError> {
     }
 }
 
+/// Reads a name that is to be made.
+///
+/// Errors: `EILSEQ` for one that is not UTF-8, as keys are.
+pub(crate) fn new_name(name: &std::ffi::OsStr) -> Result<&str, FsError> {
+    if name.len() > LONGEST {
+        return Err(FsError::NameTooLong);
+    }
+    let name = name.to_str().ok_or(FsError::NotText)?;
+    if is_name(name) {
+        Ok(name)
+    } else {
+        Err(FsError::Invalid)
+    }
+}
+
 /// Counts the keys that were left out, and says so once.
 #[derive(Debug, Default)]
 pub(crate) struct Skipped(AtomicU64);

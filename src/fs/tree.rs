@@ -8,7 +8,7 @@ use super::inodes::{Inode, Kind, ROOT};
 use super::names::from_kernel;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
-use crate::store::{Query, StoreError};
+use crate::store::{Entry, Object, Query, StoreError};
 
 /// The longest key in bytes: docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html.
 const LONGEST_KEY: usize = 1024;
@@ -52,25 +52,31 @@ impl FileSystem {
         self.bucket.while_live(known).flatten()
     }
 
+    /// What a name is that is being changed here.
+    fn drafted(&self, parent: u64, name: &str) -> Option<Kind> {
+        let inode = self.inodes.lock().find(parent, name).cloned()?;
+        self.draft(inode.number).map(|_| inode.kind)
+    }
+
     fn known(&self, parent: u64, name: &str) -> Option<Option<(Kind, Instant)>> {
         let ttl = self.look.ttl;
+        if let Some(drafted) = self.drafted(parent, name) {
+            return Some(Some((drafted, Instant::now())));
+        }
         if let Some(answer) = self.listings.lock().answer(parent, name, ttl) {
             return Some(answer);
         }
         let inodes = self.inodes.lock();
         let inode = inodes.find(parent, name)?;
-        (inode.seen.elapsed() < ttl).then(|| Some((inode.kind.clone(), inode.seen)))
+        let is_fresh = !inode.doubted && inode.seen.elapsed() < ttl;
+        is_fresh.then(|| Some((inode.kind.clone(), inode.seen)))
     }
 
     /// Asks S3 about a name: as a key and as a prefix, side by side. The directory wins.
-    async fn ask_for(&self, asker: &Asker, parent: u64, name: &str) -> Result<Kind, FsError> {
-        let mut key = self.key(parent)?;
-        if !key.is_empty() && !key.ends_with('/') {
-            key.push('/');
-        }
-        key.push_str(name);
-        if key.len() > LONGEST_KEY {
-            return Err(FsError::NameTooLong);
+    pub(super) async fn ask_for(&self, asker: &Asker, parent: u64, name: &str) -> Result<Kind, FsError> {
+        let key = self.key_in(parent, name)?;
+        if self.hidden.lock().contains_key(&key) {
+            return Err(FsError::NotFound);
         }
         let below = Query {
             prefix: format!("{key}/"),
@@ -82,16 +88,25 @@ impl FileSystem {
             self.bucket.list(asker, &below)
         );
         let listed = match page {
-            Ok(page) if !page.entries.is_empty() => return Ok(Kind::Directory),
+            Ok(page) if !page.entries.is_empty() => {
+                let marker = match page.entries.into_iter().next() {
+                    Some(Entry::Object(found, object)) if found == below.prefix => Some(object),
+                    _ => None,
+                };
+                return self.directory_with(asker, &below.prefix, marker).await;
+            }
             Ok(_) => true,
             Err(StoreError::Denied(_)) => false,
             Err(error) => return Err(error.into()),
         };
         match object {
-            Ok(object) => Ok(Kind::File(object)),
+            Ok(object) => {
+                self.learned(&key, &object);
+                Ok(Kind::of(object))
+            }
             // The file cannot be read, but its name may be seen.
             Err(StoreError::Denied(_)) if listed => {
-                Ok(Kind::File(self.bucket.entry(asker, &key).await?))
+                Ok(Kind::of(self.bucket.entry(asker, &key).await?))
             }
             // Without ListBucket, S3 says 403 for absent keys too. A program that is about to
             // create the file must hear that it is not there.
@@ -100,11 +115,45 @@ impl FileSystem {
         }
     }
 
+    /// A directory with the attributes in its marker, which a listing does not tell.
+    async fn directory_with(
+        &self,
+        asker: &Asker,
+        key: &str,
+        marker: Option<Object>,
+    ) -> Result<Kind, FsError> {
+        let Some(marker) = marker else {
+            return Ok(Kind::Directory(None));
+        };
+        let mut marker = self.recall(key, marker);
+        if marker.facts.is_none()
+            && let Ok(told) = self.bucket.head(asker, key).await
+        {
+            self.learned(key, &told);
+            marker = told;
+        }
+        Ok(Kind::Directory(Some(marker)))
+    }
+
+    /// The key of a name in a directory. Fails with `ENAMETOOLONG` if S3 has no such long keys.
+    pub(super) fn key_in(&self, parent: u64, name: &str) -> Result<String, FsError> {
+        let mut key = self.key(parent)?;
+        if !key.is_empty() && !key.ends_with('/') {
+            key.push('/');
+        }
+        key.push_str(name);
+        if key.len() > LONGEST_KEY {
+            return Err(FsError::NameTooLong);
+        }
+        Ok(key)
+    }
+
     /// The attributes of an inode that the kernel knows. Never waits for a person: what is
     /// known answers while the mount is locked.
     pub(crate) async fn attributes(&self, number: u64) -> Result<Inode, FsError> {
         let inode = self.inode(number)?;
-        if inode.kind.is_directory() || inode.seen.elapsed() < self.look.ttl {
+        let is_fresh = !inode.doubted && inode.seen.elapsed() < self.look.ttl;
+        if inode.kind.is_directory() || inode.unlinked || is_fresh || self.draft(number).is_some() {
             return Ok(inode);
         }
         match self.confirm(&Asker::nobody(), number).await {

@@ -23,6 +23,17 @@ pub(crate) enum MountError {
     /// A signal came before it was mounted.
     #[error("stopped before it was mounted")]
     Stopped(Signal),
+    /// It ended before everything was stored.
+    #[error(
+        "{waiting} files are not stored yet: they are kept in {directory}, and the next mount of \
+         this bucket stores them"
+    )]
+    Pending {
+        /// How many.
+        waiting: usize,
+        /// Where.
+        directory: String,
+    },
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -32,7 +43,7 @@ impl MountError {
     /// The exit code: a promise to scripts and units.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Stopped(_) | Self::Other(_) => 1,
+            Self::Stopped(_) | Self::Pending { .. } | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::Auth(_) => 3,
             Self::Bucket(_) => 4,

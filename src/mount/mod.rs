@@ -1,6 +1,7 @@
 //! Wiring and lifetime: builds the layers, mounts, says so, waits for the end, unmounts.
 
 mod error;
+mod keeping;
 mod mounted;
 pub(crate) mod place;
 mod signals;
@@ -28,9 +29,12 @@ use crate::auth::{Asker, Reason, Sessions};
 use crate::cli::MountArgs;
 use crate::config::{Allow, Config, Endpoints, Rung, Surroundings};
 use crate::control::server::Socket;
-use crate::fs::FileSystem;
+use crate::fs::recover::Recovered;
+use crate::fs::{FileSystem, Keeping};
+use crate::spool::Found;
 use crate::fs::fuse::Fuse;
 use crate::fs::kernel::KernelCache;
+use crate::store::limit::Limit;
 use crate::store::s3::Endpoint;
 use crate::store::{Bucket, Query, StoreError};
 pub(crate) use error::MountError;
@@ -60,6 +64,7 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     place::check_fuse()?;
     config.mountpoint.clone_from(&mountpoint);
     let attached = Arc::new(AtomicBool::new(true));
+    let keeping = keeping::open(&config)?;
     let (sessions, bucket) = layers(&config, &attached)?;
     let mut end = EndSignals::new()?;
 
@@ -74,7 +79,7 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     }
     first?;
 
-    let mounted = Arc::new(serve(config, mountpoint, sessions, bucket)?);
+    let mounted = Arc::new(serve(config, mountpoint, sessions, bucket, keeping)?);
     let control = Socket::bind().map_err(|error| {
         let _ = place::detach(&mounted.mountpoint);
         MountError::Other(format!("the control socket cannot be made: {error}"))
@@ -82,6 +87,7 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     let control = tokio::spawn(control.serve(Arc::clone(&mounted)));
     let reporting = tokio::spawn(report(mounted.sessions.phases(), false));
     let guarding = tokio::spawn(guard(Arc::clone(&mounted)));
+    let keeping = tokio::spawn(keeping::keep(Arc::clone(&mounted)));
     attached.store(!background, Ordering::Relaxed);
     if background {
         crate::background::detach().map_err(|error| {
@@ -100,6 +106,7 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("Unmounted")]);
     reporting.abort();
     guarding.abort();
+    keeping.abort();
     mounted.is_over.send_replace(true);
     // It says its last words, and its file goes.
     let _ = control.await;
@@ -156,6 +163,10 @@ fn layers(
         url: config.endpoints.s3.clone(),
         path_style: config.endpoints.path_style,
         max_requests: config.max_requests,
+        settings: config.settings.clone(),
+        download: Arc::new(Limit::new(config.download_limit)),
+        prefix: config.prefix.clone(),
+        remembered: keeping::support_file(config),
     };
     let bucket = Bucket::new(&config.bucket, endpoint, Arc::clone(&sessions));
     Ok((sessions, Arc::new(bucket)))
@@ -196,7 +207,12 @@ async fn first_session(
         ..Query::default()
     };
     match bucket.list(&asker, &query).await {
-        Ok(_) => Ok(()),
+        Ok(_) => {
+            if !config.look.read_only {
+                bucket.find_out().await;
+            }
+            Ok(())
+        }
         // Listing is not everything: a policy may allow reading alone.
         Err(StoreError::Denied(text)) => {
             tracing::warn!(
@@ -223,13 +239,26 @@ fn serve(
     mountpoint: PathBuf,
     sessions: Arc<Sessions>,
     bucket: Arc<Bucket>,
+    keeping: (Keeping, Vec<Found>),
 ) -> Result<Mounted, MountError> {
+    let (keeping, left) = keeping;
     let fs = Arc::new(FileSystem::new(
         Arc::clone(&bucket),
         config.prefix.clone(),
         config.look.clone(),
         config.budget,
+        keeping,
     ));
+    let recovered = fs.take_up(left);
+    if recovered != Recovered::default() {
+        tracing::warn!(
+            "an earlier mount has left unsaved work: {} files to be stored, {} interrupted ones \
+             to be stored beside their names, {} to be deleted",
+            recovered.closed,
+            recovered.torn,
+            recovered.deletions
+        );
+    }
     let (ended, heard) = oneshot::channel();
     let (fuse, reads) = Fuse::new(Arc::clone(&fs), tokio::runtime::Handle::current(), ended);
     let session = fuser::Session::new(fuse, &mountpoint, &options(&config))
@@ -284,9 +313,11 @@ fn options(config: &Config) -> fuser::Config {
         // by root would show as plain `fuse`.
         MountOption::CUSTOM(format!("subtype={}", place::SUBTYPE)),
         MountOption::DefaultPermissions,
-        MountOption::RO,
         MountOption::NoAtime,
     ];
+    if config.look.read_only {
+        options.mount_options.push(MountOption::RO);
+    }
     options.acl = match config.allow {
         Allow::Owner => SessionACL::Owner,
         Allow::Root => SessionACL::RootAndOwner,

@@ -68,18 +68,41 @@ impl Mounted {
     }
 
     /// Ends the mount; returns when the kernel has let go, or is not going to soon.
+    ///
+    /// Unsaved writes are stored first, if there is a session; without one nobody is asked, and
+    /// the journal keeps them.
     pub(crate) async fn unmount(&self) -> Result<(), MountError> {
+        self.fs.end();
+        self.fs.finish().await;
         let mountpoint = self.mountpoint.clone();
         // What is there now may be somebody else's, mounted after this one was taken away.
         if place::device(&mountpoint) == self.device {
             let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
             detached.map_err(|error| MountError::Other(error.to_string()))??;
         }
-        // Only now: a mount that could not be taken away goes on.
-        self.sessions.end();
+        if self.bucket.lease().is_none() {
+            // Whoever waits for a session waits in vain, and the kernel for them.
+            self.sessions.end();
+        }
         let mut ended = self.ended.clone();
         let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
-        Ok(())
+        self.last_words().await
+    }
+
+    /// The kernel has let go: what it has handed over at last is stored, and then there are no
+    /// more sessions.
+    async fn last_words(&self) -> Result<(), MountError> {
+        self.fs.end();
+        let waiting = self.fs.finish().await;
+        self.sessions.end();
+        super::keeping::tidy(&self.fs).await;
+        match waiting {
+            0 => Ok(()),
+            waiting => Err(MountError::Pending {
+                waiting,
+                directory: self.fs.spooled_in(),
+            }),
+        }
     }
 
     /// Returns once the mount is over.
@@ -94,17 +117,35 @@ impl Mounted {
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => {
                 tracing::info!("{} was unmounted", self.place());
-                self.sessions.end();
-                Ok(())
+                tokio::select! {
+                    outcome = self.last_words() => outcome,
+                    _ = signals.next() => Err(self.stopped()),
+                }
             }
             _ = signals.next() => {
                 tracing::info!("unmounting {}", self.place());
                 tokio::select! {
                     outcome = self.unmount() => outcome,
-                    _ = signals.next() => Err(MountError::Other("stopped at once".to_owned())),
+                    _ = signals.next() => Err(self.stopped()),
                 }
             }
         }
+    }
+
+    fn stopped(&self) -> MountError {
+        match self.fs.waiting() {
+            0 => MountError::Other("stopped at once".to_owned()),
+            waiting => MountError::Pending {
+                waiting,
+                directory: self.fs.spooled_in(),
+            },
+        }
+    }
+
+    /// What waits to be stored: how many files, and bytes.
+    pub(crate) fn waiting(&self) -> (usize, u64) {
+        let files = self.fs.waiting_files();
+        (files.len(), files.iter().map(|(_, size, _)| size).sum())
     }
 
     /// What `status` tells.
@@ -141,6 +182,9 @@ impl Mounted {
                 head: requests.head.load(Ordering::Relaxed),
                 list: requests.list.load(Ordering::Relaxed),
                 get: requests.get.load(Ordering::Relaxed),
+                put: requests.put.load(Ordering::Relaxed),
+                copy: requests.copy.load(Ordering::Relaxed),
+                delete: requests.delete.load(Ordering::Relaxed),
                 replayed: requests.replayed.load(Ordering::Relaxed),
             },
             cache: status::Cache {
@@ -148,6 +192,28 @@ impl Mounted {
                 memory_limit,
             },
             skipped_keys: self.fs.skipped(),
+            conditional_writes: self.bucket.support().to_string(),
+            pending_uploads: self
+                .fs
+                .waiting_files()
+                .into_iter()
+                .map(|(key, bytes, error)| status::Pending { key, bytes, error })
+                .collect(),
+            conflicts: self
+                .fs
+                .asides()
+                .into_iter()
+                .map(|aside| status::Conflict {
+                    key: aside.key,
+                    stored_as: aside.stored_as,
+                    kind: aside.why.to_owned(),
+                    when: rfc3339(aside.when),
+                })
+                .collect(),
+            spool: status::Spool {
+                directory: self.fs.spooled_in(),
+                used: self.fs.spooled(),
+            },
         }
     }
 }

@@ -1,14 +1,16 @@
 //! The gate: waits for a session, signs, sends, and knows what to do with a no.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::{Mutex, RwLock};
-use tokio::sync::Semaphore;
+use tokio::sync::{OnceCell, Semaphore};
 
 use super::failure::{Failure, Kind};
 use super::s3::{Body, Endpoint, S3};
+use super::support::Support;
 use super::verdict::{Action, Evidence, FRESH, Scope, Verdict};
 use super::{Object, Page, Query, StoreError};
 use crate::auth::{Asker, Generation, Reason, Session, Sessions};
@@ -28,6 +30,8 @@ pub(crate) struct Bucket {
     evidence: Mutex<Evidence>,
     signer: Mutex<Option<S3>>,
     requests: Requests,
+    pub(super) support: RwLock<Support>,
+    pub(super) finding: OnceCell<()>,
 }
 
 /// How many requests were sent, by kind.
@@ -36,6 +40,9 @@ pub(crate) struct Requests {
     pub(crate) head: AtomicU64,
     pub(crate) list: AtomicU64,
     pub(crate) get: AtomicU64,
+    pub(crate) put: AtomicU64,
+    pub(crate) copy: AtomicU64,
+    pub(crate) delete: AtomicU64,
     pub(crate) replayed: AtomicU64,
 }
 
@@ -43,7 +50,7 @@ pub(crate) struct Requests {
 #[derive(Debug, Clone)]
 pub(crate) struct Lease {
     session: Arc<Session>,
-    s3: S3,
+    pub(super) s3: S3,
 }
 
 impl Lease {
@@ -56,6 +63,12 @@ impl Lease {
 impl Bucket {
     /// Reaches the bucket `name` with the sessions of `sessions`.
     pub(crate) fn new(name: &str, endpoint: Endpoint, sessions: Arc<Sessions>) -> Self {
+        let support = match endpoint.url {
+            // AWS itself honours them all.
+            None => Support::FULL,
+            Some(ref url) if is_aws(url) => Support::FULL,
+            Some(_) => Support::UNKNOWN,
+        };
         Self {
             name: name.into(),
             slots: Arc::new(Semaphore::new(endpoint.max_requests)),
@@ -64,7 +77,24 @@ impl Bucket {
             evidence: Mutex::default(),
             signer: Mutex::default(),
             requests: Requests::default(),
+            support: RwLock::new(support),
+            finding: OnceCell::new(),
         }
+    }
+
+    /// Where an object is, for people.
+    pub(crate) fn url(&self, key: &str) -> String {
+        let endpoint = self.endpoint.read();
+        match &endpoint.url {
+            Some(url) => format!("{}/{}/{key}", url.trim_end_matches('/'), self.name),
+            None => format!("https://{}.s3.{}.amazonaws.com/{key}", self.name, endpoint.region),
+        }
+    }
+
+    /// Where to try what the store honours, and where to remember it.
+    pub(super) fn probing(&self) -> (String, Option<PathBuf>) {
+        let endpoint = self.endpoint.read();
+        (endpoint.prefix.clone(), endpoint.remembered.clone())
     }
 
     /// What was sent so far.
@@ -209,7 +239,8 @@ impl Bucket {
             Verdict::Renew => false,
             Verdict::Ask(witness) => {
                 let answer = match witness.action {
-                    Action::Read => {
+                    // A witness changes nothing, so it is one of these two.
+                    Action::Read | Action::Write | Action::Delete => {
                         self.requests.head.fetch_add(1, Ordering::Relaxed);
                         lease.s3.head(&witness.key).await.map(drop)
                     }
@@ -322,6 +353,13 @@ impl Attempt<'_> {
     }
 }
 
+/// Whether an endpoint is one of AWS's own: docs.aws.amazon.com/general/latest/gr/s3.html.
+fn is_aws(url: &str) -> bool {
+    let host = url.split("//").nth(1).unwrap_or(url);
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+}
+
 impl From<Failure> for StoreError {
     fn from(failure: Failure) -> Self {
         match failure.kind {
@@ -340,6 +378,11 @@ impl From<Failure> for StoreError {
                  --sts-endpoint-url",
                 failure.text
             )),
+            Kind::Busy => Self::Busy(failure.text),
+            Kind::NoUpload | Kind::BadPart => Self::NoUpload(failure.text),
+            Kind::TooLarge => Self::TooLarge(failure.text),
+            Kind::Unsupported => Self::Unsupported(failure.text),
+            Kind::Garbled => Self::Garbled(failure.text),
             Kind::Other => Self::Service(failure.text),
         }
     }

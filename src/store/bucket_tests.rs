@@ -112,6 +112,10 @@ fn scene() -> Scene {
         url: Some(sandbox.endpoint().to_owned()),
         path_style: true,
         max_requests: 64,
+        settings: crate::store::write::Settings::default(),
+        download: Arc::new(crate::store::limit::Limit::new(None)),
+        prefix: String::new(),
+        remembered: None,
     };
     Scene {
         bucket: Bucket::new("docs", endpoint, sessions),

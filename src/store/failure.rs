@@ -33,7 +33,19 @@ pub(crate) enum Kind {
     Region(String),
     /// Nothing answered; `true` if it was silence.
     Unreachable(bool),
-    /// Anything else, 5xx and throttling after the retries among it.
+    /// 5xx or throttling, after the retries, or 409 because somebody else writes at the same time.
+    Busy,
+    /// No such multipart upload.
+    NoUpload,
+    /// A part that S3 no longer has, or has otherwise.
+    BadPart,
+    /// More than S3 takes.
+    TooLarge,
+    /// The store does not know this kind of request or condition.
+    Unsupported,
+    /// The bytes do not have their digest.
+    Garbled,
+    /// Anything else.
     Other,
 }
 
@@ -111,12 +123,22 @@ fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
                 None => Kind::Other,
             }
         }
+        (_, "NoSuchUpload") => Kind::NoUpload,
+        (_, "InvalidPart" | "InvalidPartOrder") => Kind::BadPart,
+        (_, "EntityTooLarge" | "KeyTooLongError" | "MetadataTooLarge") => Kind::TooLarge,
+        (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
+            Kind::Garbled
+        }
+        (501, _) | (_, "NotImplemented") => Kind::Unsupported,
         (404, _) | (_, "NoSuchKey" | "NoSuchBucket" | "NotFound") => Kind::NotFound,
         (412, _) | (_, "PreconditionFailed") => Kind::Changed,
         (416, _) | (_, "InvalidRange") => Kind::Range,
         (_, "InvalidObjectState") => Kind::Archived,
         (_, "SignatureDoesNotMatch" | "RequestTimeTooSkewed") => Kind::Other,
         (400 | 403, "" | "BadRequest" | "Bad Request" | "Forbidden") => Kind::Bare,
+        (_, "SlowDown" | "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted")
+        | (429 | 500..=599, _)
+        | (409, _) => Kind::Busy,
         (401 | 403, _) => Kind::Denied,
         _ => Kind::Other,
     }

@@ -5,21 +5,32 @@
 //! - [`verdict`] decides what a refusal means: replay, renew the session, or a real no.
 //! - [`bucket`] is the gate: every request of the filesystem passes it, knows the generation it
 //!   was signed with, and is sent again when a new session is there.
+//! - [`write`] sends the requests that change something, [`changes`] is their gate, and
+//!   [`support`] knows which conditions the store honours.
 
 pub(crate) mod bucket;
+pub(crate) mod changes;
 pub(crate) mod failure;
+pub(crate) mod limit;
+pub(crate) mod metadata;
 pub(crate) mod s3;
+pub(crate) mod support;
 pub(crate) mod verdict;
+pub(crate) mod write;
 
+use std::sync::Arc;
 use std::time::SystemTime;
 
 pub(crate) use bucket::{Bucket, Lease};
 pub(crate) use failure::Failure;
 
+use metadata::Metadata;
+use serde::{Deserialize, Serialize};
+
 use crate::auth::AuthError;
 
 /// What one object is, without its bytes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Object {
     /// Its size in bytes.
     pub(crate) size: u64,
@@ -27,6 +38,62 @@ pub(crate) struct Object {
     pub(crate) modified: SystemTime,
     /// Which version of it: equal tags, equal bytes. As S3 spells it, with quotes.
     pub(crate) etag: String,
+    /// What only HEAD tells; `None` if a listing is all that is known.
+    #[serde(with = "shared")]
+    pub(crate) facts: Option<Arc<Facts>>,
+}
+
+impl Object {
+    /// What stands where nothing is stored yet.
+    pub(crate) fn nothing() -> Self {
+        Self {
+            size: 0,
+            modified: SystemTime::UNIX_EPOCH,
+            etag: String::new(),
+            facts: None,
+        }
+    }
+}
+
+/// Facts in the journal.
+mod shared {
+    use std::sync::Arc;
+
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::Facts;
+
+    pub(super) fn serialize<S: Serializer>(
+        facts: &Option<Arc<Facts>>,
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        facts.as_deref().serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Option<Arc<Facts>>, D::Error> {
+        Ok(Option::<Facts>::deserialize(deserializer)?.map(Arc::new))
+    }
+}
+
+/// What an object carries besides its bytes.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Facts {
+    pub(crate) content_type: Option<String>,
+    pub(crate) cache_control: Option<String>,
+    pub(crate) content_disposition: Option<String>,
+    pub(crate) content_encoding: Option<String>,
+    pub(crate) content_language: Option<String>,
+    /// `None` is `STANDARD`.
+    pub(crate) storage_class: Option<String>,
+    pub(crate) sse: Option<String>,
+    pub(crate) sse_kms_key_id: Option<String>,
+    pub(crate) version_id: Option<String>,
+    /// What the metadata says.
+    pub(crate) posix: Metadata,
+    /// Whether S3 told all of this, rather than the index, which only knows [`Self::posix`].
+    pub(crate) complete: bool,
 }
 
 /// One line of a listing.
@@ -81,6 +148,21 @@ pub(crate) enum StoreError {
     /// The object is not the one that was opened.
     #[error("the object was changed by somebody else")]
     Changed,
+    /// S3 is busy, and said so after all retries: later it may work.
+    #[error("S3 is busy: {0}")]
+    Busy(String),
+    /// There is no such multipart upload, or not any more.
+    #[error("the upload is gone: {0}")]
+    NoUpload(String),
+    /// The object or the upload would be larger than S3 allows.
+    #[error("too large for S3: {0}")]
+    TooLarge(String),
+    /// The store does not know this kind of request or condition.
+    #[error("the store does not support this: {0}")]
+    Unsupported(String),
+    /// The bytes did not arrive as they were sent.
+    #[error("the bytes changed on their way: {0}")]
+    Garbled(String),
     /// The object is archived (Glacier) and must be restored before it can be read.
     #[error("the object is archived: restore it (aws s3api restore-object), then read it")]
     Archived,

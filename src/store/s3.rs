@@ -1,17 +1,24 @@
 //! Single requests to S3, each signed by the session it is given.
 
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
-use aws_sdk_s3::config::{BehaviorVersion, IdentityCache, Region, StalledStreamProtectionConfig};
+use aws_sdk_s3::config::{
+    BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
+    StalledStreamProtectionConfig,
+};
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::types::RequestPayer;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::{Failure, Kind};
+use super::limit::Limit;
+use super::write::{Settings, facts};
 use super::{Entry, Object, Page, Query};
 use crate::auth::{Generation, Session};
 
@@ -19,7 +26,7 @@ use crate::auth::{Generation, Session};
 const ATTEMPT: Duration = Duration::from_secs(30);
 
 /// How long one request may take with all its attempts.
-const REQUEST: Duration = Duration::from_secs(120);
+pub(super) const REQUEST: Duration = Duration::from_secs(120);
 
 /// How long a body may stand still before it is given up and resumed.
 const STALL: Duration = Duration::from_secs(20);
@@ -37,20 +44,32 @@ pub(crate) struct Endpoint {
     pub(crate) path_style: bool,
     /// How many requests may run at once.
     pub(crate) max_requests: usize,
+    /// How objects are written, and who pays.
+    pub(crate) settings: Settings,
+    /// How fast bytes may come.
+    pub(crate) download: Arc<Limit>,
+    /// What stands before the name of an object that is made to find out what the store
+    /// honours.
+    pub(crate) prefix: String,
+    /// Where what was found out is remembered.
+    pub(crate) remembered: Option<PathBuf>,
 }
 
 /// One bucket, reached with one session's keys.
 #[derive(Debug, Clone)]
 pub(crate) struct S3 {
-    client: aws_sdk_s3::Client,
-    bucket: Arc<str>,
-    generation: Generation,
+    pub(super) client: aws_sdk_s3::Client,
+    pub(super) bucket: Arc<str>,
+    pub(super) generation: Generation,
+    pub(super) settings: Arc<Settings>,
+    download: Arc<Limit>,
     slots: Arc<Semaphore>,
 }
 
 /// Bytes that are on their way.
 pub(crate) struct Body {
     stream: ByteStream,
+    limit: Arc<Limit>,
     _slot: OwnedSemaphorePermit,
 }
 
@@ -58,6 +77,9 @@ impl Body {
     /// The next bytes, `None` at the end; the caller counts whether it is the true end.
     pub(crate) async fn next(&mut self) -> Option<Result<bytes::Bytes, String>> {
         let chunk = self.stream.next().await?;
+        if let Ok(bytes) = &chunk {
+            self.limit.take(bytes.len() as u64).await;
+        }
         Some(chunk.map_err(|error| crate::words::tame(&error.to_string())))
     }
 }
@@ -92,6 +114,9 @@ impl S3 {
             .retry_config(RetryConfig::standard().with_max_attempts(5))
             .retry_partition(retries)
             .timeout_config(timeouts)
+            // Older stores refuse the trailers in which the SDK sends its checksums.
+            .request_checksum_calculation(RequestChecksumCalculation::WhenRequired)
+            .response_checksum_validation(ResponseChecksumValidation::WhenRequired)
             .stalled_stream_protection(
                 StalledStreamProtectionConfig::enabled()
                     .grace_period(STALL)
@@ -104,6 +129,8 @@ impl S3 {
             client: aws_sdk_s3::Client::from_conf(config.build()),
             bucket,
             generation: session.generation,
+            settings: Arc::new(endpoint.settings.clone()),
+            download: Arc::clone(&endpoint.download),
             slots,
         }
     }
@@ -120,15 +147,17 @@ impl S3 {
     pub(crate) async fn head(&self, key: &str) -> Result<Object, Failure> {
         let answer = {
             let _slot = self.slot().await?;
-            let request = self.client.head_object().bucket(&*self.bucket).key(key);
-            request.send().await
+            self.client
+                .head_object()
+                .bucket(&*self.bucket)
+                .key(key)
+                .set_request_payer(self.payer())
+                .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
+                .send()
+                .await
         };
         match answer {
-            Ok(output) => Ok(Object {
-                size: size(output.content_length),
-                modified: time(output.last_modified),
-                etag: output.e_tag.unwrap_or_default(),
-            }),
+            Ok(output) => Ok(facts(output)),
             Err(error) => {
                 let failure = Failure::read(self.generation, &error);
                 match failure.kind {
@@ -147,6 +176,8 @@ impl S3 {
             .get_object()
             .bucket(&*self.bucket)
             .key(key)
+            .set_request_payer(self.payer())
+            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .range("bytes=0-0");
         match request.send().await {
             Ok(output) => {
@@ -158,6 +189,7 @@ impl S3 {
                     size: total.unwrap_or_else(|| size(output.content_length)),
                     modified: time(output.last_modified),
                     etag: output.e_tag.unwrap_or_default(),
+                    facts: None,
                 })
             }
             Err(error) => {
@@ -198,6 +230,8 @@ impl S3 {
             .set_delimiter(query.folded.then(|| "/".to_owned()))
             .set_continuation_token(query.token.clone())
             .set_max_keys(query.limit)
+            .set_request_payer(self.payer())
+            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
@@ -215,6 +249,7 @@ impl S3 {
                 size: size(object.size),
                 modified: time(object.last_modified),
                 etag: object.e_tag.unwrap_or_default(),
+                facts: None,
             };
             if let Some(key) = object.key {
                 entries.push(Entry::Object(key, facts));
@@ -242,6 +277,8 @@ impl S3 {
             .bucket(&*self.bucket)
             .key(key)
             .set_if_match((!etag.is_empty()).then(|| etag.to_owned()))
+            .set_request_payer(self.payer())
+            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .range(format!(
                 "bytes={}-{}",
                 range.start,
@@ -268,11 +305,18 @@ impl S3 {
         }
         Ok(Body {
             stream: answer.body,
+            limit: Arc::clone(&self.download),
             _slot: slot,
         })
     }
 
-    async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
+    /// Who pays, if not the owner of the bucket.
+    pub(super) fn payer(&self) -> Option<RequestPayer> {
+        let asks = self.settings.requester_pays;
+        asks.then_some(RequestPayer::Requester)
+    }
+
+    pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         slot.map_err(|_| Failure::new(Kind::Other, self.generation, "the mount is ending"))
     }
@@ -286,11 +330,11 @@ fn range_start(header: &str) -> u64 {
         .unwrap_or(u64::MAX)
 }
 
-fn size(length: Option<i64>) -> u64 {
+pub(super) fn size(length: Option<i64>) -> u64 {
     u64::try_from(length.unwrap_or_default()).unwrap_or_default()
 }
 
-fn time(stamp: Option<DateTime>) -> SystemTime {
+pub(super) fn time(stamp: Option<DateTime>) -> SystemTime {
     stamp
         .and_then(|stamp| SystemTime::try_from(stamp).ok())
         .unwrap_or(SystemTime::UNIX_EPOCH)

@@ -23,6 +23,17 @@ pub(crate) enum Action {
     Read,
     /// `s3:ListBucket`.
     List,
+    /// PUT, copies and multipart uploads: `s3:PutObject`.
+    Write,
+    /// `s3:DeleteObject`.
+    Delete,
+}
+
+impl Action {
+    /// Whether it can be repeated to find something out, without changing anything.
+    fn is_harmless(self) -> bool {
+        matches!(self, Self::Read | Self::List)
+    }
 }
 
 /// What a request is about: an action on a key, or on a prefix.
@@ -53,8 +64,10 @@ pub(crate) struct Evidence {
     denied: HashSet<Area>,
     /// Where a denial was told to the log.
     told: HashSet<Area>,
-    /// The last thing that worked.
+    /// The last thing that worked and changes nothing.
     witness: Option<Scope>,
+    /// Anything worked.
+    accepted: bool,
     /// Denied by a session that had just been opened: no code will help.
     hopeless: HashSet<Scope>,
     /// Denied by the generation before when it was no longer fresh.
@@ -91,9 +104,10 @@ impl Evidence {
             make_room(self.allowed.len(), || self.allowed.clear());
             self.allowed.insert(area, scope.key.clone());
         }
-        if self.witness.as_ref() != Some(scope) {
+        if scope.action.is_harmless() && self.witness.as_ref() != Some(scope) {
             self.witness = Some(scope.clone());
         }
+        self.accepted = true;
     }
 
     /// S3 said 403. `age` is the session's.
@@ -117,6 +131,9 @@ impl Evidence {
         let area = scope.area();
         if let Some(key) = self.allowed.get(&area) {
             return match is_fresh {
+                true if !scope.action.is_harmless() => {
+                    self.witness.clone().map_or(without_witness, Verdict::Ask)
+                }
                 true => Verdict::Ask(Scope {
                     action: scope.action,
                     key: key.clone(),
@@ -152,7 +169,7 @@ impl Evidence {
 
     /// Whether S3 has accepted anything of this generation.
     pub(crate) fn is_accepted(&self, generation: Generation) -> bool {
-        self.generation == generation && self.witness.is_some()
+        self.generation == generation && self.accepted
     }
 
     fn turn_to(&mut self, generation: Generation) {
@@ -162,6 +179,7 @@ impl Evidence {
             self.told.clear();
             self.denied_before = std::mem::take(&mut self.denied);
             self.witness = None;
+            self.accepted = false;
         }
     }
 }

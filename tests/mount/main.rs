@@ -23,3 +23,4 @@ mod refusing;
 mod secrets;
 mod systemd;
 mod waiting;
+mod writing;

@@ -122,10 +122,10 @@ fn a_file_that_somebody_changes_under_a_reader_is_stale_and_never_mixed() {
 }
 
 #[test]
-fn nothing_can_be_written_yet() {
+fn a_read_only_mount_writes_nothing() {
     let scene = Scene::new();
     scene.bucket.put("f", "f");
-    let mount = scene.mount(&[]);
+    let mount = scene.mount(&["--read-only"]);
     let file = mount.file("f");
     assert_eq!(errno(fs::write(&file, "x")), libc::EROFS);
     assert_eq!(errno(fs::File::create(mount.file("new"))), libc::EROFS);
@@ -133,6 +133,7 @@ fn nothing_can_be_written_yet() {
     assert_eq!(errno(fs::create_dir(mount.file("d"))), libc::EROFS);
     assert_eq!(errno(fs::rename(&file, mount.file("g"))), libc::EROFS);
     assert_eq!(fs::read_to_string(file).unwrap(), "f");
+    assert!(!scene.home().join(".local").exists(), "not even on the local disk");
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! The check before every operation of S3: the session, then the policies.
 
-use http::Method;
+use http::{HeaderMap, Method};
 use s3s::S3Result;
 use s3s::access::{S3Access, S3AccessContext};
 use s3s::auth::{S3Auth, SecretKey};
 use s3s::path::S3Path;
 use s3s::s3_error;
 
+use crate::attributes::text;
 use crate::caller::{BadCredentials, Caller};
-use crate::cloud::SharedCloud;
+use crate::cloud::{Cloud, SharedCloud};
+use crate::conditions::{ConditionalWrites, Conditions};
 use crate::exchange::Exchange;
 use crate::policy::condition::Context;
 use crate::refusal::Refusal;
@@ -124,6 +126,8 @@ impl Access {
         }
         match cx.s3_path() {
             S3Path::Root => return Err(no_buckets(&caller)),
+            // Each key is decided on its own, and refused in its own entry of the answer.
+            S3Path::Bucket { .. } if operation == "DeleteObjects" => {}
             S3Path::Bucket { bucket } => {
                 let resource = format!("arn:aws:s3:::{bucket}");
                 cloud.authorize(
@@ -136,17 +140,72 @@ impl Access {
             }
             S3Path::Object { bucket, key } => {
                 let resource = format!("arn:aws:s3:::{bucket}/{key}");
-                cloud.authorize(
-                    &caller,
-                    Some(bucket),
-                    action_of(operation),
-                    &resource,
-                    context,
-                )?;
+                let further = further_actions(operation, cx.headers(), exchange);
+                for action in [action_of(operation)].into_iter().chain(further) {
+                    cloud.authorize(&caller, Some(bucket), action, &resource, context.clone())?;
+                }
             }
+        }
+        if let Some(bucket) = cx.s3_path().get_bucket_name() {
+            let owner = text(cx.headers(), "x-amz-expected-bucket-owner");
+            check_owner(cloud, bucket, owner.as_deref(), cx.headers(), exchange)?;
         }
         Ok(caller)
     }
+}
+
+/// Refuses a request that expects another owner, or does not say that it pays where the requester does:
+/// Amazon S3 user guide, "Verifying bucket ownership" and "Using Requester Pays".
+pub(crate) fn check_owner(
+    cloud: &Cloud,
+    bucket: &str,
+    expected: Option<&str>,
+    headers: &HeaderMap,
+    exchange: &Exchange,
+) -> Result<(), Refusal> {
+    let Some(bucket) = cloud.store.bucket(bucket) else {
+        return Ok(());
+    };
+    let settings = bucket.settings();
+    let owner = settings.owner.as_deref().unwrap_or(&cloud.account);
+    if expected.is_some_and(|expected| expected != owner) {
+        return Err(Refusal::s3("AccessDenied"));
+    }
+    if settings.requester_pays {
+        if text(headers, "x-amz-request-payer").as_deref() != Some("requester") {
+            return Err(Refusal::s3("AccessDenied"));
+        }
+        exchange.set_charged();
+    }
+    Ok(())
+}
+
+/// What a request takes besides the permission of its operation.
+fn further_actions(
+    operation: &str,
+    headers: &HeaderMap,
+    exchange: &Exchange,
+) -> impl Iterator<Item = &'static str> + use<> {
+    let makes_object = matches!(
+        operation,
+        "PutObject" | "CopyObject" | "CreateMultipartUpload"
+    );
+    let is_conditional = matches!(
+        operation,
+        "PutObject" | "CopyObject" | "CompleteMultipartUpload" | "DeleteObject"
+    );
+    let acl = makes_object && headers.contains_key("x-amz-acl");
+    let tags = makes_object && headers.contains_key("x-amz-tagging");
+    let etag = is_conditional
+        && exchange.conditional_writes == ConditionalWrites::All
+        && Conditions::names_an_etag(headers);
+    [
+        acl.then_some("s3:PutObjectAcl"),
+        tags.then_some("s3:PutObjectTagging"),
+        etag.then_some("s3:GetObject"),
+    ]
+    .into_iter()
+    .flatten()
 }
 
 /// The sandbox never lists buckets: the program must not need to.

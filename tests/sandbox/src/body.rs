@@ -1,5 +1,6 @@
 //! The body of an answer, in pieces that share the object's memory.
 
+use std::collections::VecDeque;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -16,7 +17,9 @@ const LINGER: Duration = Duration::from_millis(30);
 
 /// The bytes of an answer.
 pub(crate) struct ServedBody {
-    rest: Bytes,
+    rest: VecDeque<Bytes>,
+    /// The length of `rest`.
+    left: u64,
     /// Set for objects: they are counted, throttled and cut. Errors and listings are not.
     metered: Option<Metered>,
 }
@@ -33,26 +36,45 @@ struct Metered {
 
 impl ServedBody {
     pub(crate) fn plain(bytes: impl Into<Bytes>) -> Self {
+        Self::of(VecDeque::from([bytes.into()]))
+    }
+
+    fn of(rest: VecDeque<Bytes>) -> Self {
         Self {
-            rest: bytes.into(),
+            left: rest.iter().map(|bytes| bytes.len() as u64).sum(),
+            rest,
             metered: None,
         }
     }
 
     /// `cut_after` must be less than the length to have an effect.
-    pub(crate) fn object(bytes: Bytes, cut_after: Option<u64>, cloud: SharedCloud) -> Self {
-        let cut_after = cut_after.filter(|after| *after < bytes.len() as u64);
-        let metered = Metered {
+    pub(crate) fn object(
+        bytes: VecDeque<Bytes>,
+        cut_after: Option<u64>,
+        cloud: SharedCloud,
+    ) -> Self {
+        let mut body = Self::of(bytes);
+        body.metered = Some(Metered {
             cloud,
-            cut_after,
+            cut_after: cut_after.filter(|after| *after < body.left),
             lingered: false,
             wait: None,
             reserved: 0,
-        };
-        Self {
-            rest: bytes,
-            metered: Some(metered),
+        });
+        body
+    }
+
+    /// Takes at most `size` bytes from the front.
+    fn take(&mut self, size: usize) -> Bytes {
+        while self.rest.front().is_some_and(Bytes::is_empty) {
+            self.rest.pop_front();
         }
+        let piece = match self.rest.front_mut() {
+            Some(front) => front.split_to(size.min(front.len())),
+            None => Bytes::new(),
+        };
+        self.left -= piece.len() as u64;
+        piece
     }
 }
 
@@ -65,12 +87,16 @@ impl Body for ServedBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
         let this = self.get_mut();
-        if this.rest.is_empty() {
+        if this.left == 0 {
             return Poll::Ready(None);
         }
         let Some(metered) = &mut this.metered else {
-            return Poll::Ready(Some(Ok(Frame::data(std::mem::take(&mut this.rest)))));
+            return Poll::Ready(Some(Ok(Frame::data(this.take(usize::MAX)))));
         };
+        while this.rest.front().is_some_and(Bytes::is_empty) {
+            this.rest.pop_front();
+        }
+        let in_front = this.rest.front().map_or(0, Bytes::len);
         loop {
             if let Some(wait) = &mut metered.wait {
                 std::task::ready!(wait.as_mut().poll(cx));
@@ -84,7 +110,7 @@ impl Body for ServedBody {
                 metered.wait = Some(Box::pin(tokio::time::sleep(LINGER)));
                 continue;
             }
-            let mut size = this.rest.len().min(metered.cloud.faults.largest_piece());
+            let mut size = in_front.min(metered.cloud.faults.largest_piece());
             if let Some(left) = metered.cut_after {
                 size = size.min(usize::try_from(left).unwrap_or(usize::MAX));
             }
@@ -99,19 +125,18 @@ impl Body for ServedBody {
                 size = size.min(metered.reserved);
             }
             metered.reserved = 0;
-            let piece = this.rest.split_to(size);
             metered.cut_after = metered.cut_after.map(|left| left - size as u64);
             metered.cloud.ledger.served(size as u64);
             metered.cloud.faults.served(size as u64);
-            return Poll::Ready(Some(Ok(Frame::data(piece))));
+            return Poll::Ready(Some(Ok(Frame::data(this.take(size)))));
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.rest.is_empty()
+        self.left == 0
     }
 
     fn size_hint(&self) -> SizeHint {
-        SizeHint::with_exact(self.rest.len() as u64)
+        SizeHint::with_exact(self.left)
     }
 }

@@ -1,14 +1,20 @@
 //! The test's own hand in a bucket: no request, no permission, no count.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
 
+use crate::attributes::Attributes;
+use crate::checksums::{md5_hex, multipart_etag};
 use crate::cloud::SharedCloud;
+use crate::content::Content;
+use crate::history::Mutation;
 use crate::policy::{Kind, MalformedPolicy, Policy, PolicyJson};
 use crate::store::{BucketState, Object};
+use crate::uploads::Upload;
 
 /// A handle to a bucket.
 #[derive(Clone)]
@@ -21,8 +27,7 @@ pub struct Bucket {
 /// What an object has besides its bytes.
 #[derive(Clone, Debug, Default)]
 pub struct PutOptions {
-    content_type: Option<String>,
-    metadata: Vec<(String, String)>,
+    attributes: Attributes,
     modified: Option<SystemTime>,
 }
 
@@ -34,14 +39,26 @@ impl PutOptions {
 
     /// Sets the `Content-Type`; `binary/octet-stream` without it.
     pub fn content_type(mut self, content_type: impl Into<String>) -> Self {
-        self.content_type = Some(content_type.into());
+        self.attributes.content_type = content_type.into();
+        self
+    }
+
+    /// Sets the `Content-Encoding`.
+    pub fn content_encoding(mut self, content_encoding: impl Into<String>) -> Self {
+        self.attributes.content_encoding = Some(content_encoding.into());
+        self
+    }
+
+    /// Sets the storage class, such as `GLACIER`; `STANDARD` without it.
+    pub fn storage_class(mut self, storage_class: impl Into<String>) -> Self {
+        self.attributes.storage_class = storage_class.into();
         self
     }
 
     /// Adds user metadata: the header `x-amz-meta-NAME`. The name is taken in lower case.
     pub fn metadata(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.metadata
-            .push((name.into().to_ascii_lowercase(), value.into()));
+        let name = name.into().to_ascii_lowercase();
+        self.attributes.metadata.insert(name, value.into());
         self
     }
 
@@ -49,6 +66,106 @@ impl PutOptions {
     pub fn modified(mut self, modified: SystemTime) -> Self {
         self.modified = Some(modified);
         self
+    }
+}
+
+/// What is known of an object besides its bytes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ObjectInfo {
+    /// The number of bytes.
+    pub size: u64,
+    /// With its quotes.
+    pub etag: String,
+    /// In whole seconds.
+    pub modified: SystemTime,
+    /// The `Content-Type`.
+    pub content_type: String,
+    /// The `Content-Encoding`.
+    pub content_encoding: Option<String>,
+    /// The `Content-Disposition`.
+    pub content_disposition: Option<String>,
+    /// The `Content-Language`.
+    pub content_language: Option<String>,
+    /// The `Cache-Control`.
+    pub cache_control: Option<String>,
+    /// User metadata, the names without `x-amz-meta-`.
+    pub metadata: BTreeMap<String, String>,
+    /// The storage class, `STANDARD` by name too.
+    pub storage_class: String,
+    /// The `x-amz-server-side-encryption`.
+    pub encryption: String,
+    /// The ARN of the key, for encryption with KMS.
+    pub kms_key: Option<String>,
+    /// The canned ACL of the request, if it had one.
+    pub acl: Option<String>,
+    /// The tags as sent: `name=value&name=value`.
+    pub tagging: Option<String>,
+}
+
+impl ObjectInfo {
+    fn of(object: &Object) -> Self {
+        let attributes = Attributes::clone(&object.attributes);
+        Self {
+            size: object.content.len(),
+            etag: object.quoted_etag(),
+            modified: object.modified,
+            encryption: attributes.encryption.algorithm().to_owned(),
+            kms_key: attributes.encryption.key().map(str::to_owned),
+            content_type: attributes.content_type,
+            content_encoding: attributes.content_encoding,
+            content_disposition: attributes.content_disposition,
+            content_language: attributes.content_language,
+            cache_control: attributes.cache_control,
+            metadata: attributes.metadata,
+            storage_class: attributes.storage_class,
+            acl: attributes.acl,
+            tagging: attributes.tagging,
+        }
+    }
+}
+
+/// A multipart upload in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct UploadInfo {
+    /// Its id.
+    pub upload_id: String,
+    /// The key of the object to be.
+    pub key: String,
+    /// When it was begun, in whole seconds.
+    pub initiated: SystemTime,
+    /// The parts that came in, in the order of their numbers.
+    pub parts: Vec<PartInfo>,
+}
+
+/// A part of a multipart upload in progress.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct PartInfo {
+    /// Its number.
+    pub number: i32,
+    /// The number of bytes.
+    pub size: u64,
+    /// With its quotes.
+    pub etag: String,
+}
+
+impl UploadInfo {
+    fn of((id, upload): (&String, &Upload)) -> Self {
+        let parts = upload.parts.iter();
+        Self {
+            upload_id: id.clone(),
+            key: upload.key.clone(),
+            initiated: upload.initiated,
+            parts: parts
+                .map(|(number, part)| PartInfo {
+                    number: *number,
+                    size: part.content.len(),
+                    etag: format!("\"{}\"", part.etag),
+                })
+                .collect(),
+        }
     }
 }
 
@@ -75,10 +192,7 @@ impl Bucket {
     pub fn put_with(&self, key: &str, bytes: impl Into<Bytes>, options: PutOptions) {
         let modified = options.modified.unwrap_or_else(|| self.cloud.clock.now());
         let mut object = Object::new(bytes.into(), modified);
-        if let Some(content_type) = options.content_type {
-            object.content_type = content_type;
-        }
-        object.metadata.extend(options.metadata);
+        object.attributes = Arc::new(options.attributes);
         self.state.put(key.to_owned(), Arc::new(object));
     }
 
@@ -90,6 +204,17 @@ impl Bucket {
             .put_many((0..count).map(|n| format!("{prefix}{n:06}")), &object);
     }
 
+    /// Puts an object of `times` times the same piece without taking the memory for it, as if uploaded
+    /// in that many parts; its ETag is that of such an upload.
+    pub fn put_repeated(&self, key: &str, piece: impl Into<Bytes>, times: usize) {
+        let piece = piece.into();
+        let part = md5_hex([&piece]);
+        let mut object = Object::new(Bytes::new(), self.cloud.clock.now());
+        object.etag = multipart_etag((0..times).map(|_| part.as_str()));
+        object.content = Content::of_pieces((0..times).map(|_| piece.clone()));
+        self.state.put(key.to_owned(), Arc::new(object));
+    }
+
     /// Removes an object; tells whether there was one.
     pub fn remove(&self, key: &str) -> bool {
         self.state.remove(key)
@@ -97,19 +222,59 @@ impl Bucket {
 
     /// Returns the bytes of an object.
     pub fn get(&self, key: &str) -> Option<Bytes> {
-        self.state.get(key).map(|object| object.bytes.clone())
+        self.state.get(key).map(|object| object.content.to_bytes())
     }
 
     /// Returns the ETag of an object with its quotes, as in the header.
     pub fn etag(&self, key: &str) -> Option<String> {
-        self.state
-            .get(key)
-            .map(|object| format!("\"{}\"", object.etag))
+        self.state.get(key).map(|object| object.quoted_etag())
     }
 
     /// Returns the time of an object's last modification, in whole seconds.
     pub fn modified(&self, key: &str) -> Option<SystemTime> {
         self.state.get(key).map(|object| object.modified)
+    }
+
+    /// Returns everything about an object but its bytes.
+    pub fn object(&self, key: &str) -> Option<ObjectInfo> {
+        self.state.get(key).map(|object| ObjectInfo::of(&object))
+    }
+
+    /// Returns the user metadata of an object, the names without `x-amz-meta-`.
+    pub fn metadata(&self, key: &str) -> Option<BTreeMap<String, String>> {
+        let object = self.state.get(key)?;
+        Some(object.attributes.metadata.clone())
+    }
+
+    /// Returns the multipart uploads in progress, in the order of their keys, those of one key in the
+    /// order they were begun.
+    pub fn uploads(&self) -> Vec<UploadInfo> {
+        let mut uploads: Vec<_> = self
+            .state
+            .read_uploads(|uploads| uploads.iter().map(UploadInfo::of).collect());
+        uploads.sort_by(|one: &UploadInfo, other| {
+            (&one.key, one.initiated).cmp(&(&other.key, other.initiated))
+        });
+        uploads
+    }
+
+    /// Aborts a multipart upload, as somebody else would; tells whether there was one.
+    pub fn abort_upload(&self, upload_id: &str) -> bool {
+        self.state
+            .change_uploads(|uploads| uploads.abort_any(upload_id))
+    }
+
+    /// Returns every change of the bucket by a request, the first one first. What tests do with this
+    /// handle is not among them.
+    pub fn history(&self) -> Vec<Mutation> {
+        self.state.history()
+    }
+
+    /// Returns the changes of one key, as [`history`](Self::history).
+    pub fn history_of(&self, key: &str) -> Vec<Mutation> {
+        let mut history = self.state.history();
+        history.retain(|mutation| mutation.key == key);
+        history
     }
 
     /// Returns all keys in the order of listings.
@@ -131,13 +296,30 @@ impl Bucket {
         {
             return Err(MalformedPolicy::new("Invalid principal in policy"));
         }
-        self.state.set_policy(Some(Arc::new(policy)));
+        self.state
+            .change_settings(|settings| settings.policy = Some(Arc::new(policy)));
         Ok(())
     }
 
     /// Removes the bucket policy.
     pub fn clear_policy(&self) {
-        self.state.set_policy(None);
+        self.state
+            .change_settings(|settings| settings.policy = None);
+    }
+
+    /// Sets the account that owns the bucket, for `x-amz-expected-bucket-owner`. It is the sandbox's
+    /// own without it. Permissions do not depend on it.
+    pub fn set_owner(&self, account: impl Into<String>) {
+        let account = account.into();
+        self.state
+            .change_settings(|settings| settings.owner = Some(account));
+    }
+
+    /// Makes requesters pay: without `x-amz-request-payer: requester`, everything is 403
+    /// `AccessDenied`. All callers count as requesters, none as the owner.
+    pub fn set_requester_pays(&self, requester_pays: bool) {
+        self.state
+            .change_settings(|settings| settings.requester_pays = requester_pays);
     }
 
     /// Removes the bucket with everything in it; requests for it answer 404 `NoSuchBucket`.

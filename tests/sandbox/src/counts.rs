@@ -25,6 +25,28 @@ pub enum Kind {
     GetBucketLocation,
     /// ListBuckets.
     ListBuckets,
+    /// PutObject.
+    Put,
+    /// CopyObject.
+    Copy,
+    /// DeleteObject.
+    Delete,
+    /// DeleteObjects.
+    DeleteObjects,
+    /// CreateMultipartUpload.
+    CreateMultipartUpload,
+    /// UploadPart.
+    UploadPart,
+    /// UploadPartCopy.
+    UploadPartCopy,
+    /// CompleteMultipartUpload.
+    CompleteMultipartUpload,
+    /// AbortMultipartUpload.
+    AbortMultipartUpload,
+    /// ListParts.
+    ListParts,
+    /// ListMultipartUploads.
+    ListMultipartUploads,
     /// GetSessionToken of STS.
     GetSessionToken,
     /// GetCallerIdentity of STS.
@@ -44,6 +66,22 @@ impl Kind {
             Self::GetSessionToken | Self::GetCallerIdentity | Self::AssumeRole | Self::OtherSts
         )
     }
+
+    /// Whether it changes what is in a bucket: objects, uploads or their parts.
+    pub fn is_write(self) -> bool {
+        matches!(
+            self,
+            Self::Put
+                | Self::Copy
+                | Self::Delete
+                | Self::DeleteObjects
+                | Self::CreateMultipartUpload
+                | Self::UploadPart
+                | Self::UploadPartCopy
+                | Self::CompleteMultipartUpload
+                | Self::AbortMultipartUpload
+        )
+    }
 }
 
 /// One request.
@@ -60,6 +98,20 @@ pub struct RequestRecord {
     pub prefix: Option<String>,
     /// The `Range` header as sent.
     pub range: Option<String>,
+    /// The `If-Match` header as sent.
+    pub if_match: Option<String>,
+    /// The `If-None-Match` header as sent.
+    pub if_none_match: Option<String>,
+    /// The id of a multipart upload.
+    pub upload_id: Option<String>,
+    /// The number of a part.
+    pub part_number: Option<i32>,
+    /// The `x-amz-copy-source` header, decoded.
+    pub copy_source: Option<String>,
+    /// The `x-amz-copy-source-range` header as sent.
+    pub copy_source_range: Option<String>,
+    /// How many bytes of its body arrived, framing of chunks included. 0 while it is under way.
+    pub bytes_received: u64,
     /// The `User-Agent` header.
     pub user_agent: Option<String>,
     /// The access key id that signed it.
@@ -85,6 +137,7 @@ pub struct Counts {
     codes_sent: u64,
     spent_codes_sent: u64,
     bytes_served: u64,
+    bytes_received: u64,
 }
 
 impl Counts {
@@ -156,6 +209,20 @@ impl Counts {
     pub fn bytes_served(&self) -> u64 {
         self.bytes_served
     }
+
+    /// Returns how many bytes of bodies came in with requests to S3, framing of chunks included.
+    pub fn bytes_received(&self) -> u64 {
+        self.bytes_received
+    }
+
+    /// Returns how many requests of any kind that [writes](Kind::is_write) arrived.
+    pub fn writes(&self) -> u64 {
+        self.arrived
+            .iter()
+            .filter(|(kind, _)| kind.is_write())
+            .map(|(_, count)| count)
+            .sum()
+    }
 }
 
 /// The books: counters, and the latest requests.
@@ -189,6 +256,7 @@ pub(crate) struct Outcome {
     pub(crate) code: Option<String>,
     pub(crate) session: Option<u64>,
     pub(crate) code_was_spent: bool,
+    pub(crate) bytes_received: u64,
 }
 
 impl Ledger {
@@ -207,6 +275,13 @@ impl Ledger {
             key: call.key.clone(),
             prefix: call.prefix.clone(),
             range: call.range.clone(),
+            if_match: call.if_match.clone(),
+            if_none_match: call.if_none_match.clone(),
+            upload_id: call.upload_id.clone(),
+            part_number: call.part_number,
+            copy_source: call.copy_source.clone(),
+            copy_source_range: call.copy_source_range.clone(),
+            bytes_received: 0,
             user_agent: call.user_agent.clone(),
             access_key_id: call.access_key_id.clone(),
             session: None,
@@ -243,7 +318,12 @@ impl Ledger {
             record.status = outcome.status;
             record.code = outcome.code;
             record.session = outcome.session;
+            record.bytes_received = outcome.bytes_received;
         }
+    }
+
+    pub(crate) fn received(&self, bytes: u64) {
+        self.pages.lock().counts.bytes_received += bytes;
     }
 
     pub(crate) fn served(&self, bytes: u64) {

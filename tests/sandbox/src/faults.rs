@@ -1,92 +1,72 @@
 //! Faults that can be switched on: slow, stalled, refused, cut and lost answers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::counts::Kind;
+use crate::conditions::ConditionalWrites;
+use crate::line::Line;
+use crate::matcher::Matcher;
 use crate::request::Call;
 use crate::sessions::Sessions;
+use crate::uploads::CompletedUploads;
 
 /// For `times`: until [`Faults::clear`].
 pub const FOREVER: u64 = u64::MAX;
 
-/// Which requests a fault hits.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Matcher {
-    kind: Option<Kind>,
-    prefix: Option<String>,
-}
-
-impl Matcher {
-    /// Matches every request.
-    pub fn any() -> Self {
-        Self::default()
-    }
-
-    /// Matches requests of one kind.
-    pub fn kind(kind: Kind) -> Self {
-        Self {
-            kind: Some(kind),
-            prefix: None,
-        }
-    }
-
-    /// Narrows the matcher to objects whose key, and listings whose prefix, starts with `prefix`.
-    pub fn prefix(mut self, prefix: impl Into<String>) -> Self {
-        self.prefix = Some(prefix.into());
-        self
-    }
-
-    fn matches(&self, call: &Call) -> bool {
-        let named = call
-            .key
-            .as_deref()
-            .or(call.prefix.as_deref())
-            .unwrap_or_default();
-        self.kind.is_none_or(|kind| kind == call.kind)
-            && self
-                .prefix
-                .as_deref()
-                .is_none_or(|prefix| named.starts_with(prefix))
-    }
-}
-
-impl From<Kind> for Matcher {
-    fn from(kind: Kind) -> Self {
-        Self::kind(kind)
-    }
-}
-
 /// A handle to the faults. All of it can be called at any time from any thread.
+///
+/// What a fault hits is a [`Matcher`], or a [`Kind`](crate::Kind) for short; with
+/// [`Matcher::nth`] it waits for the nth matching request from now.
 #[derive(Clone, Debug)]
 pub struct Faults {
     state: Arc<State>,
+}
+
+/// What the network does with connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Network {
+    /// It carries them.
+    #[default]
+    Up,
+    /// New connections are closed at once, and so are those that were open. A request that was being
+    /// served when it went down has no effect unless it had it already.
+    Closing,
+    /// Nothing is heard: connections are accepted and nothing on them is read or answered. What was
+    /// open then is closed when the network changes again.
+    Silent,
 }
 
 #[derive(Debug)]
 struct State {
     sessions: Sessions,
     planned: Mutex<Vec<Planned>>,
+    switches: Mutex<Switches>,
     /// Counts the releases; a stalled request waits for the next one.
     releases: watch::Sender<u64>,
     stalled: AtomicUsize,
-    /// Bytes per second of all bodies together; 0 for no limit.
-    throttle: AtomicU64,
-    /// When the throttled line is free again.
-    line_free: Mutex<Option<Instant>>,
-    /// Wakes bodies that wait for the line when its rate changes.
-    rate_changes: watch::Sender<u64>,
+    downloads: Line,
+    uploads: Line,
     expire_after: Mutex<Option<u64>>,
+    network: watch::Sender<Network>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Switches {
+    conditional_writes: ConditionalWrites,
+    completed_uploads: CompletedUploads,
 }
 
 #[derive(Debug)]
 struct Planned {
     matcher: Matcher,
     fault: Fault,
+    /// Matching requests that pass first.
+    skip: u64,
     times: u64,
 }
 
@@ -94,10 +74,16 @@ struct Planned {
 enum Fault {
     Latency(Duration),
     Stall,
+    HoldAnswer,
     Status(u16, String),
+    ErrorInside200(String),
+    Conflict,
     Drop,
     LoseResponse,
     Truncate(u64),
+    CutUpload(u64),
+    ExpireBefore,
+    ExpireAfter,
 }
 
 /// The faults that hit one request.
@@ -105,10 +91,46 @@ enum Fault {
 pub(crate) struct Hits {
     pub(crate) latency: Duration,
     pub(crate) stall: bool,
+    pub(crate) hold_answer: bool,
     pub(crate) status: Option<(u16, String)>,
+    pub(crate) error_inside_200: Option<String>,
+    pub(crate) conflict: bool,
     pub(crate) drop: bool,
     pub(crate) lose_response: bool,
     pub(crate) truncate: Option<u64>,
+    pub(crate) cut_upload: Option<u64>,
+    pub(crate) expire_before: bool,
+    pub(crate) expire_after: bool,
+}
+
+impl Hits {
+    /// Takes a fault; tells whether it was not there yet.
+    fn add(&mut self, fault: &Fault) -> bool {
+        fn set<T>(slot: &mut Option<T>, value: T) -> bool {
+            slot.is_none() && {
+                *slot = Some(value);
+                true
+            }
+        }
+        let raise = |flag: &mut bool| !std::mem::replace(flag, true);
+        match fault {
+            Fault::Latency(delay) => {
+                self.latency += *delay;
+                true
+            }
+            Fault::Stall => raise(&mut self.stall),
+            Fault::HoldAnswer => raise(&mut self.hold_answer),
+            Fault::Status(status, code) => set(&mut self.status, (*status, code.clone())),
+            Fault::ErrorInside200(code) => set(&mut self.error_inside_200, code.clone()),
+            Fault::Conflict => raise(&mut self.conflict),
+            Fault::Drop => raise(&mut self.drop),
+            Fault::LoseResponse => raise(&mut self.lose_response),
+            Fault::Truncate(after) => set(&mut self.truncate, *after),
+            Fault::CutUpload(after) => set(&mut self.cut_upload, *after),
+            Fault::ExpireBefore => raise(&mut self.expire_before),
+            Fault::ExpireAfter => raise(&mut self.expire_after),
+        }
+    }
 }
 
 impl Faults {
@@ -117,12 +139,13 @@ impl Faults {
             state: Arc::new(State {
                 sessions,
                 planned: Mutex::default(),
+                switches: Mutex::default(),
                 releases: watch::Sender::new(0),
                 stalled: AtomicUsize::new(0),
-                throttle: AtomicU64::new(0),
-                line_free: Mutex::default(),
-                rate_changes: watch::Sender::new(0),
+                downloads: Line::default(),
+                uploads: Line::default(),
                 expire_after: Mutex::default(),
+                network: watch::Sender::new(Network::Up),
             }),
         }
     }
@@ -137,14 +160,12 @@ impl Faults {
     /// same matcher replaces the first, and zero takes it away.
     pub fn latency_for(&self, matcher: impl Into<Matcher>, delay: Duration) {
         let matcher = matcher.into();
-        let mut planned = self.state.planned.lock();
-        planned.retain(|plan| plan.matcher != matcher || !matches!(plan.fault, Fault::Latency(_)));
+        self.state
+            .planned
+            .lock()
+            .retain(|plan| plan.matcher != matcher || !matches!(plan.fault, Fault::Latency(_)));
         if !delay.is_zero() {
-            planned.push(Planned {
-                matcher,
-                fault: Fault::Latency(delay),
-                times: FOREVER,
-            });
+            self.plan(matcher, Fault::Latency(delay), FOREVER);
         }
     }
 
@@ -154,16 +175,22 @@ impl Faults {
         self.plan(matcher, Fault::Stall, times);
     }
 
-    /// Lets all stalled requests go on, and stalls no more of them.
+    /// Serves the next `times` matching requests, effects included, and holds the answers until
+    /// [`release`](Self::release).
+    pub fn hold_answer(&self, matcher: impl Into<Matcher>, times: u64) {
+        self.plan(matcher, Fault::HoldAnswer, times);
+    }
+
+    /// Lets all stalled requests and held answers go on, and stalls no more of them.
     pub fn release(&self) {
         self.state
             .planned
             .lock()
-            .retain(|planned| !matches!(planned.fault, Fault::Stall));
+            .retain(|planned| !matches!(planned.fault, Fault::Stall | Fault::HoldAnswer));
         self.state.releases.send_modify(|count| *count += 1);
     }
 
-    /// Returns how many requests are stalled now.
+    /// Returns how many requests are stalled now, those whose answer is held included.
     pub fn stalled(&self) -> usize {
         self.state.stalled.load(Ordering::SeqCst)
     }
@@ -174,13 +201,27 @@ impl Faults {
         self.plan(matcher, Fault::Status(status, code.to_owned()), times);
     }
 
+    /// Answers the next `times` matching requests with status 200 and a body that is an error, and does
+    /// nothing. AWS does it on CompleteMultipartUpload, CopyObject and UploadPartCopy, which take long:
+    /// see their pages in its reference.
+    pub fn error_inside_200(&self, matcher: impl Into<Matcher>, code: &str, times: u64) {
+        self.plan(matcher, Fault::ErrorInside200(code.to_owned()), times);
+    }
+
+    /// Answers the next `times` matching writes that have an `If-Match` or `If-None-Match` with 409
+    /// `ConditionalRequestConflict`, as if another write had come in between, and does nothing. Other
+    /// requests pass, and do not count.
+    pub fn conflict(&self, matcher: impl Into<Matcher>, times: u64) {
+        self.plan(matcher.into().conditional(), Fault::Conflict, times);
+    }
+
     /// Closes the connection of the next `times` matching requests instead of serving them.
     pub fn drop_connection(&self, matcher: impl Into<Matcher>, times: u64) {
         self.plan(matcher, Fault::Drop, times);
     }
 
-    /// Serves the next `times` matching requests, effects included (a code is spent), and then closes
-    /// the connection instead of answering.
+    /// Serves the next `times` matching requests, effects included (a code is spent, an object stored),
+    /// and then closes the connection instead of answering.
     pub fn lose_response(&self, matcher: impl Into<Matcher>, times: u64) {
         self.plan(matcher, Fault::LoseResponse, times);
     }
@@ -191,13 +232,21 @@ impl Faults {
         self.plan(matcher, Fault::Truncate(after_bytes), times);
     }
 
+    /// Reads more than `after_bytes` of the bodies of the next `times` matching requests and then
+    /// closes the connection; nothing is stored. Shorter bodies are served.
+    pub fn cut_upload(&self, matcher: impl Into<Matcher>, after_bytes: u64, times: u64) {
+        self.plan(matcher, Fault::CutUpload(after_bytes), times);
+    }
+
     /// Limits all bodies of objects together to that many bytes per second; 0 takes the limit away.
     pub fn throttle(&self, bytes_per_second: u64) {
-        self.state
-            .throttle
-            .store(bytes_per_second, Ordering::SeqCst);
-        *self.state.line_free.lock() = None;
-        self.state.rate_changes.send_modify(|count| *count += 1);
+        self.state.downloads.set_rate(bytes_per_second);
+    }
+
+    /// Limits all bodies of requests to S3 together to that many bytes per second; 0 takes the limit
+    /// away.
+    pub fn throttle_uploads(&self, bytes_per_second: u64) {
+        self.state.uploads.set_rate(bytes_per_second);
     }
 
     /// Expires all sessions once `bytes` more bytes of objects have been served. The body in which
@@ -207,17 +256,52 @@ impl Faults {
         *self.state.expire_after.lock() = Some(bytes);
     }
 
+    /// Expires all sessions just before the next matching request is verified, so that it is the first
+    /// one refused. It happens once; sessions issued later live on.
+    ///
+    /// `expire_before(Matcher::s3().nth(3))` is the third request to S3 from now, whatever its kind.
+    pub fn expire_before(&self, matcher: impl Into<Matcher>) {
+        self.plan(matcher, Fault::ExpireBefore, 1);
+    }
+
+    /// Expires all sessions just after the next matching request was served, well or not, so that it is
+    /// the last one that can succeed. It happens once; sessions issued later live on.
+    pub fn expire_after(&self, matcher: impl Into<Matcher>) {
+        self.plan(matcher, Fault::ExpireAfter, 1);
+    }
+
+    /// Sets how conditional writes are treated, until [`clear`](Self::clear).
+    pub fn conditional_writes(&self, how: ConditionalWrites) {
+        self.state.switches.lock().conditional_writes = how;
+    }
+
+    /// Sets what completing a completed upload again is answered, until [`clear`](Self::clear).
+    pub fn completed_uploads(&self, how: CompletedUploads) {
+        self.state.switches.lock().completed_uploads = how;
+    }
+
+    /// Takes the network down or up, until [`clear`](Self::clear). What is on it when it goes down is
+    /// closed or silenced with it.
+    pub fn network(&self, network: Network) {
+        self.state.network.send_replace(network);
+    }
+
     /// Takes all faults away and releases what is stalled.
     pub fn clear(&self) {
         self.state.planned.lock().clear();
+        *self.state.switches.lock() = Switches::default();
         self.throttle(0);
+        self.throttle_uploads(0);
         *self.state.expire_after.lock() = None;
+        self.network(Network::Up);
         self.release();
     }
 
     fn plan(&self, matcher: impl Into<Matcher>, fault: Fault, times: u64) {
+        let matcher = matcher.into();
         self.state.planned.lock().push(Planned {
-            matcher: matcher.into(),
+            skip: matcher.skip(),
+            matcher,
             fault,
             times,
         });
@@ -232,30 +316,30 @@ impl Faults {
             .iter_mut()
             .filter(|plan| plan.times > 0 && plan.matcher.matches(call))
         {
-            let taken = match &plan.fault {
-                Fault::Latency(delay) => {
-                    hits.latency += *delay;
-                    true
-                }
-                Fault::Stall => !std::mem::replace(&mut hits.stall, true),
-                Fault::Drop => !std::mem::replace(&mut hits.drop, true),
-                Fault::LoseResponse => !std::mem::replace(&mut hits.lose_response, true),
-                Fault::Status(status, code) if hits.status.is_none() => {
-                    hits.status = Some((*status, code.clone()));
-                    true
-                }
-                Fault::Truncate(after) if hits.truncate.is_none() => {
-                    hits.truncate = Some(*after);
-                    true
-                }
-                Fault::Status(..) | Fault::Truncate(_) => false,
-            };
-            if taken && plan.times != FOREVER {
+            if plan.skip > 0 {
+                plan.skip -= 1;
+            } else if hits.add(&plan.fault) && plan.times != FOREVER {
                 plan.times -= 1;
             }
         }
         planned.retain(|plan| plan.times > 0);
         hits
+    }
+
+    pub(crate) fn conditional_writes_now(&self) -> ConditionalWrites {
+        self.state.switches.lock().conditional_writes
+    }
+
+    pub(crate) fn completed_uploads_now(&self) -> CompletedUploads {
+        self.state.switches.lock().completed_uploads
+    }
+
+    pub(crate) fn watch_network(&self) -> watch::Receiver<Network> {
+        self.state.network.subscribe()
+    }
+
+    pub(crate) fn expire_sessions(&self) {
+        self.state.sessions.expire_all();
     }
 
     /// Waits for the next release.
@@ -276,7 +360,7 @@ impl Faults {
     pub(crate) fn largest_piece(&self) -> usize {
         const LARGEST: usize = 256 * 1024;
         const SMALLEST: usize = 1024;
-        match self.state.throttle.load(Ordering::SeqCst) {
+        match self.state.downloads.rate() {
             0 => LARGEST,
             rate => usize::try_from(rate / 50)
                 .unwrap_or(LARGEST)
@@ -284,22 +368,17 @@ impl Faults {
         }
     }
 
-    /// Books `bytes` on the throttled line, and returns the wait until they may be sent, which ends
-    /// early when the rate changes.
+    /// Books `bytes` of an answer on its line.
     pub(crate) fn reserve(&self, bytes: usize) -> Option<impl Future<Output = ()> + Send + use<>> {
-        let mut changes = self.state.rate_changes.subscribe();
-        let rate = self.state.throttle.load(Ordering::SeqCst);
-        if rate == 0 {
-            return None;
-        }
-        let now = Instant::now();
-        let takes = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let mut line_free = self.state.line_free.lock();
-        let free = line_free.map_or(now, |free| free.max(now)) + takes;
-        *line_free = Some(free);
-        Some(async move {
-            let _ = tokio::time::timeout(free - now, changes.changed()).await;
-        })
+        self.state.downloads.reserve(bytes)
+    }
+
+    /// Books `bytes` of a request's body on its line.
+    pub(crate) fn reserve_upload(
+        &self,
+        bytes: usize,
+    ) -> Option<impl Future<Output = ()> + Send + use<>> {
+        self.state.uploads.reserve(bytes)
     }
 
     pub(crate) fn served(&self, bytes: u64) {

@@ -17,42 +17,94 @@
 //! # }
 //! ```
 //!
+//! # What it does
+//!
+//! Objects are read (ranges, conditions), listed, put, copied, deleted one by one and up to 1000 at
+//! once, and uploaded in parts: begin, upload, copy ranges on the server, list, complete, abort. Writes
+//! take `If-Match` and `If-None-Match: *` and decide them and write under one lock. Digests that come
+//! with a body are verified, in headers and trailers. Objects keep their headers, metadata, class,
+//! encryption, ACL and tags. Sessions come from STS for real codes.
+//!
 //! # What it is honest about
 //!
 //! Everything AWS refuses is refused with the same status, code and text: a wrong signature, an
 //! unknown key, a missing, foreign or expired session token, a code that is wrong or was used, a
-//! device that is somebody else's, a policy. Codes are RFC 6238, good once. Sessions expire by a
+//! device that is somebody else's, a policy, a condition that does not hold, a part that is too small
+//! or missing, a digest that does not match. Codes are RFC 6238, good once. Sessions expire by a
 //! clock that only moves forward. Policies are evaluated, and what the evaluator does not know is
 //! refused when a policy is set. HEAD never has a body. A body of `ExpiredToken` echoes the live
 //! token, as AWS's does.
 //!
+//! What a request has not brought in whole has no effect, and every effect is logged:
+//! [`Bucket::history`] holds each object that was ever to be seen, in order.
+//!
 //! # What it leaves out
 //!
-//! TLS, virtual-hosted buckets, versions, writes over the wire (they answer 501 `NotImplemented`),
-//! roles, IAM, a listing of all buckets (403), and whatever else answers 501.
+//! TLS, virtual-hosted buckets, versions, object locks, SSE-C, roles, IAM, a listing of all buckets
+//! (403), and whatever else answers 501.
+//!
+//! # Where it is known to differ from AWS
+//!
+//! - Objects without a checksum of the client's get none; AWS adds a CRC64NVME.
+//! - ACLs are kept and mean nothing; new buckets of AWS refuse most of them.
+//! - One account: permissions do not depend on [`Bucket::set_owner`], and where the requester pays, the
+//!   owner does too.
+//! - AWS spreads CompleteMultipartUpload and CopyObject of large objects over minutes, answers 200 at
+//!   once and the rest when it is done. Here they are at once; [`Faults::error_inside_200`] is for
+//!   errors that come after the status.
+//! - Completed uploads are remembered for ever ([`CompletedUploads`]), and a refused completion leaves
+//!   the upload as it was.
+//! - ETags of copies of more than 256 MiB are not the MD5 of their bytes. With KMS they are random, as
+//!   they are for clients of AWS.
+//! - `If-Match: *` on PUT, copy and complete asks that there be an object; AWS documents it for deletes
+//!   only. In the list of DeleteObjects it is not understood.
+//! - Conditions in policies know no keys about writes, such as `s3:if-none-match`: policies that name
+//!   them are refused.
+//! - Keys are not checked for characters that XML cannot hold, and the size of an object has no limit.
+//! - HTTP dates of odd form (`Expires`) are refused, where AWS keeps any text.
 //!
 //! # Map
 //!
-//! A request goes through `server` (the listener; faults, a wrong clock or region; the final form of
-//! every answer), then `s3s` (HTTP, SigV4, XML), then `access` (session, policies) and `s3`, or `sts`.
-//! What they share is in `cloud`. `policy` and `listing` are pure. `caller` is the only part that
-//! tells who signed a request, and `refusal` the only one that words errors.
+//! A request comes in through `server` (the listener) and goes through `front` (faults, a wrong clock or
+//! region; the final form of every answer), then `s3s` (HTTP, SigV4, XML), then `access` (session, policies) and `s3`, or `sts`.
+//! `s3` names the operations; `reads`, `lists`, `puts`, `copies`, `deletes`, `multipart` and
+//! `upload_lists` are the work. Bodies come in through `receiving` (off the network) and `intake`
+//! (verified), and go out through `body`. `store` holds objects and `uploads` under one lock, where
+//! `conditions` are decided and `history` is written. What requests share is in `cloud`. `policy`,
+//! `listing` and `content` are pure. `caller` is the only part that tells who signed a request, and
+//! `refusal` the only one that words errors, but for those of one operation alone.
 
 mod access;
+mod attributes;
 mod body;
 mod bucket;
 mod caller;
+mod checksums;
 mod clock;
 mod cloud;
+mod conditions;
+mod content;
+mod copies;
 mod counts;
+mod deletes;
 mod device;
 mod exchange;
 mod faults;
+mod front;
+mod history;
+mod intake;
+mod line;
 mod listing;
+mod lists;
+mod matcher;
+mod multipart;
 pub mod policies;
 mod policy;
 mod preconditions;
+mod puts;
 mod random;
+mod reads;
+mod receiving;
 mod refusal;
 mod request;
 mod s3;
@@ -62,15 +114,22 @@ mod sessions;
 mod store;
 mod sts;
 pub mod totp;
+mod upload_lists;
+mod uploads;
 mod users;
+mod wire;
 
 pub use access::ExpiryStyle;
-pub use bucket::{Bucket, PutOptions};
+pub use bucket::{Bucket, ObjectInfo, PartInfo, PutOptions, UploadInfo};
 pub use clock::Clock;
+pub use conditions::ConditionalWrites;
 pub use counts::{Counts, Kind, RequestRecord};
 pub use device::Device;
-pub use faults::{FOREVER, Faults, Matcher};
+pub use faults::{FOREVER, Faults, Network};
+pub use history::Mutation;
+pub use matcher::Matcher;
 pub use policy::{MalformedPolicy, PolicyJson};
 pub use sandbox::{Sandbox, SandboxBuilder, Skew};
 pub use sessions::Sessions;
+pub use uploads::CompletedUploads;
 pub use users::User;

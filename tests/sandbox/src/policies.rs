@@ -62,7 +62,7 @@ pub fn require_mfa_bool(bucket: &str) -> Value {
     )
 }
 
-/// Denies to read the objects under `prefix` to callers without MFA; the rest of the bucket is open.
+/// Denies everything on the objects under `prefix` to callers without MFA; the rest of the bucket is open.
 ///
 /// Amazon S3 user guide, "Requiring MFA", the example of `/taxdocuments/*`.
 pub fn require_mfa_on_prefix(bucket: &str, prefix: &str) -> Value {
@@ -77,6 +77,23 @@ pub fn require_mfa_on_prefix(bucket: &str, prefix: &str) -> Value {
 pub fn deny_get_on_prefix(bucket: &str, prefix: &str) -> Value {
     json!({"Version": "2012-10-17", "Statement": [{
         "Effect": "Deny", "Principal": "*", "Action": "s3:GetObject",
+        "Resource": format!("arn:aws:s3:::{bucket}/{prefix}*"),
+    }]})
+}
+
+/// Denies to write and to delete the objects under `prefix` to everybody. Multipart uploads cannot
+/// begin there either.
+pub fn deny_writes_on_prefix(bucket: &str, prefix: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": ["s3:PutObject", "s3:DeleteObject"],
+        "Resource": format!("arn:aws:s3:::{bucket}/{prefix}*"),
+    }]})
+}
+
+/// Denies to delete the objects under `prefix` to everybody. They can still be written over.
+pub fn deny_delete_on_prefix(bucket: &str, prefix: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": "s3:DeleteObject",
         "Resource": format!("arn:aws:s3:::{bucket}/{prefix}*"),
     }]})
 }

@@ -35,6 +35,17 @@ impl Preconditions {
     }
 }
 
+impl Preconditions {
+    /// As [`check`](Self::check), for the source of a copy: every failure is 412, "not modified" too.
+    /// Amazon S3 API reference, `CopyObject`, `x-amz-copy-source-if-none-match`.
+    pub(crate) fn check_source(self, object: &Object) -> Result<(), Refusal> {
+        self.check(object).map_err(|refusal| match refusal.status {
+            304 => failed("x-amz-copy-source-If-None-Match"),
+            _ => refusal,
+        })
+    }
+}
+
 fn names(condition: &ETagCondition, object: &Object) -> bool {
     match condition {
         ETagCondition::Any => true,

@@ -143,49 +143,97 @@ fn usual(code: &str) -> (u16, &'static str) {
             400,
             "The authorization header that you provided is not valid.",
         ),
+        "BadDigest" => (
+            400,
+            "The Content-MD5 or checksum value that you specified did not match what the server received.",
+        ),
+        "ConditionalRequestConflict" => (
+            409,
+            "The conditional request cannot succeed due to a conflicting operation against this resource.",
+        ),
+        "EntityTooLarge" => (400, "Your proposed upload exceeds the maximum allowed size"),
+        "EntityTooSmall" => (
+            400,
+            "Your proposed upload is smaller than the minimum allowed size",
+        ),
         "ExpiredToken" => (400, "The provided token has expired."),
         "IncompleteBody" => (
             400,
             "You did not provide the number of bytes specified by the Content-Length HTTP header",
         ),
+        "InternalError" => (500, "We encountered an internal error. Please try again."),
         "InternalFailure" => (
             500,
             "The request processing has failed because of an unknown error.",
         ),
-        "InternalError" => (500, "We encountered an internal error. Please try again."),
         "InvalidAccessKeyId" => (
             403,
             "The AWS Access Key Id you provided does not exist in our records.",
         ),
         "InvalidArgument" => (400, "Invalid Argument"),
         "InvalidBucketName" => (400, "The specified bucket is not valid."),
+        "InvalidDigest" => (400, "The Content-MD5 you specified was invalid."),
+        "InvalidObjectState" => (
+            403,
+            "The operation is not valid for the object's storage class",
+        ),
+        "InvalidPart" => (
+            400,
+            "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag.",
+        ),
+        "InvalidPartOrder" => (
+            400,
+            "The list of parts was not in ascending order. Parts must be ordered by part number.",
+        ),
         "InvalidRange" => (416, "The requested range is not satisfiable"),
         "InvalidRequest" => (400, "Invalid Request"),
+        "InvalidStorageClass" => (400, "The storage class you specified is not valid"),
         "InvalidToken" => (400, "The provided token is malformed or otherwise invalid."),
         "InvalidURI" => (400, "Couldn't parse the specified URI."),
         "KeyTooLongError" => (400, "Your key is too long"),
+        "MalformedXML" => (
+            400,
+            "The XML you provided was not well-formed or did not validate against our published schema",
+        ),
+        "MetadataTooLarge" => (
+            400,
+            "Your metadata headers exceed the maximum allowed metadata size",
+        ),
         "MethodNotAllowed" => (
             405,
             "The specified method is not allowed against this resource.",
         ),
+        "MissingContentLength" => (411, "You must provide the Content-Length HTTP header."),
         "NoSuchBucket" => (404, "The specified bucket does not exist"),
         "NoSuchKey" => (404, "The specified key does not exist."),
+        "NoSuchUpload" => (
+            404,
+            "The specified upload does not exist. The upload ID may be invalid, or the upload may have been aborted or completed.",
+        ),
         "NotImplemented" => (
             501,
             "A header you provided implies functionality that is not implemented",
         ),
         "NotModified" => (304, "Not Modified"),
+        "ObjectNotInActiveTierError" => (
+            403,
+            "The source object of the COPY operation is not in the active tier and is only stored in Amazon S3 Glacier.",
+        ),
+        "OperationAborted" => (
+            409,
+            "A conflicting conditional operation is currently in progress against this resource. Please try again.",
+        ),
         "PreconditionFailed" => (
             412,
             "At least one of the pre-conditions you specified did not hold",
         ),
-        "RequestTimeout" => (
-            400,
-            "Your socket connection to the server was not read from or written to within the timeout period.",
-        ),
         "RequestTimeTooSkewed" => (
             403,
             "The difference between the request time and the current time is too large.",
+        ),
+        "RequestTimeout" => (
+            400,
+            "Your socket connection to the server was not read from or written to within the timeout period.",
         ),
         "ServiceUnavailable" => (503, "Please reduce your request rate."),
         "SignatureDoesNotMatch" => (
@@ -195,6 +243,11 @@ fn usual(code: &str) -> (u16, &'static str) {
         "SlowDown" => (503, "Please reduce your request rate."),
         "Throttling" => (400, "Rate exceeded"),
         "TokenRefreshRequired" => (400, "The provided token must be refreshed."),
+        "TooManyRequests" => (429, "Please reduce your request rate."),
+        "XAmzContentSHA256Mismatch" => (
+            400,
+            "The provided 'x-amz-content-sha256' header does not match what was computed.",
+        ),
         _ => (400, "The request is not valid."),
     }
 }

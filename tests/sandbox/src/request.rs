@@ -18,6 +18,13 @@ pub(crate) struct Call {
     pub(crate) key: Option<String>,
     pub(crate) prefix: Option<String>,
     pub(crate) range: Option<String>,
+    pub(crate) if_match: Option<String>,
+    pub(crate) if_none_match: Option<String>,
+    pub(crate) upload_id: Option<String>,
+    pub(crate) part_number: Option<i32>,
+    pub(crate) copy_source: Option<String>,
+    pub(crate) copy_source_range: Option<String>,
+    pub(crate) expects_continue: bool,
     pub(crate) user_agent: Option<String>,
     pub(crate) access_key_id: Option<String>,
     /// The region and the service of the credential scope.
@@ -63,7 +70,16 @@ impl Call {
         let (bucket, key) = (some(bucket), some(key));
         let kind = match form {
             Some(form) => sts_kind(form),
-            None => s3_kind(&parts.method, bucket.is_some(), key.is_some(), &query),
+            None => {
+                let is_copy = parts.headers.contains_key("x-amz-copy-source");
+                s3_kind(
+                    &parts.method,
+                    bucket.is_some(),
+                    key.is_some(),
+                    is_copy,
+                    &query,
+                )
+            }
         };
         let credential = credential(&parts.headers).or_else(|| asked("X-Amz-Credential"));
         let (access_key_id, scope) = credential.as_deref().map_or((None, None), parse_credential);
@@ -77,6 +93,14 @@ impl Call {
                 None
             },
             range: header(&parts.headers, "range"),
+            if_match: header(&parts.headers, "if-match"),
+            if_none_match: header(&parts.headers, "if-none-match"),
+            upload_id: asked("uploadId"),
+            part_number: asked("partNumber").and_then(|number| number.parse().ok()),
+            copy_source: header(&parts.headers, "x-amz-copy-source")
+                .map(|source| percent_decode_str(&source).decode_utf8_lossy().into_owned()),
+            copy_source_range: header(&parts.headers, "x-amz-copy-source-range"),
+            expects_continue: parts.headers.contains_key("expect"),
             user_agent: header(&parts.headers, "user-agent"),
             access_key_id,
             scope,
@@ -91,6 +115,11 @@ impl Call {
                 .is_some_and(|value| value.starts_with("AWS "))
                 || asked("Signature").is_some(),
         }
+    }
+
+    /// Whether the request is a write with a condition on what it replaces.
+    pub(crate) fn is_conditional_write(&self) -> bool {
+        self.kind.is_write() && (self.if_match.is_some() || self.if_none_match.is_some())
     }
 
     /// Whether the request says that it was made more than 15 minutes before (`Less`) or after
@@ -128,18 +157,35 @@ const PLAIN: [&str; 9] = [
     "response-content-encoding",
 ];
 
-fn s3_kind(method: &Method, has_bucket: bool, has_key: bool, query: &[(String, String)]) -> Kind {
+fn s3_kind(
+    method: &Method,
+    has_bucket: bool,
+    has_key: bool,
+    is_copy: bool,
+    query: &[(String, String)],
+) -> Kind {
     let has = |name: &str| query.iter().any(|(n, _)| n == name);
     let is_plain = query
         .iter()
         .all(|(name, _)| PLAIN.contains(&name.as_str()) || name.starts_with("X-Amz-"));
     match (method, has_bucket, has_key) {
+        (&Method::GET, true, true) if has("uploadId") => Kind::ListParts,
         (&Method::GET, true, true) if is_plain => Kind::Get,
         (&Method::HEAD, true, true) => Kind::Head,
         (&Method::HEAD, true, false) => Kind::HeadBucket,
+        (&Method::GET, true, false) if has("uploads") => Kind::ListMultipartUploads,
         (&Method::GET, true, false) if has("list-type") => Kind::List,
         (&Method::GET, true, false) if has("location") => Kind::GetBucketLocation,
         (&Method::GET, false, _) => Kind::ListBuckets,
+        (&Method::PUT, true, true) if has("uploadId") && is_copy => Kind::UploadPartCopy,
+        (&Method::PUT, true, true) if has("uploadId") => Kind::UploadPart,
+        (&Method::PUT, true, true) if is_plain && is_copy => Kind::Copy,
+        (&Method::PUT, true, true) if is_plain => Kind::Put,
+        (&Method::POST, true, true) if has("uploadId") => Kind::CompleteMultipartUpload,
+        (&Method::POST, true, true) if has("uploads") => Kind::CreateMultipartUpload,
+        (&Method::POST, true, false) if has("delete") => Kind::DeleteObjects,
+        (&Method::DELETE, true, true) if has("uploadId") => Kind::AbortMultipartUpload,
+        (&Method::DELETE, true, true) if is_plain => Kind::Delete,
         _ => Kind::Other,
     }
 }

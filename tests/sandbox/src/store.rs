@@ -5,11 +5,17 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
-use md5::{Digest, Md5};
 use parking_lot::RwLock;
 
+use crate::attributes::Attributes;
+use crate::checksums::{Checksum, md5_hex};
 use crate::clock::whole_second;
+use crate::conditions::Conditions;
+use crate::content::Content;
+use crate::history::{Mutation, Signature};
 use crate::policy::Policy;
+use crate::refusal::Refusal;
+use crate::uploads::{CompletedUploads, ListedPart, Uploads, no_such_upload};
 
 /// The objects of a bucket, in the order of their keys' UTF-8 bytes, which is the order of listings.
 pub(crate) type Objects = BTreeMap<String, Arc<Object>>;
@@ -17,65 +23,190 @@ pub(crate) type Objects = BTreeMap<String, Arc<Object>>;
 /// An object as it was put. It is never changed, only replaced: readers keep what they opened.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
-    pub(crate) bytes: Bytes,
-    /// Without the quotes. The MD5 of the bytes in hexadecimal, as for objects put in one request.
+    pub(crate) content: Content,
+    /// Without the quotes. The MD5 of the bytes in hexadecimal for objects put in one request.
     pub(crate) etag: String,
     /// In whole seconds, as S3 keeps it.
     pub(crate) modified: SystemTime,
-    pub(crate) content_type: String,
-    pub(crate) metadata: BTreeMap<String, String>,
+    pub(crate) attributes: Arc<Attributes>,
+    pub(crate) checksum: Option<Checksum>,
 }
 
 impl Object {
     pub(crate) fn new(bytes: Bytes, modified: SystemTime) -> Self {
         Self {
-            etag: hex(&Md5::digest(&bytes)),
-            bytes,
+            etag: md5_hex([&bytes]),
+            content: Content::from(bytes),
             modified: whole_second(modified),
-            content_type: "binary/octet-stream".to_owned(),
-            metadata: BTreeMap::new(),
+            attributes: Arc::default(),
+            checksum: None,
         }
+    }
+
+    pub(crate) fn quoted_etag(&self) -> String {
+        format!("\"{}\"", self.etag)
     }
 }
 
 /// A bucket.
 #[derive(Debug, Default)]
 pub(crate) struct BucketState {
-    objects: RwLock<Objects>,
-    policy: RwLock<Option<Arc<Policy>>>,
+    shelf: RwLock<Shelf>,
+    settings: RwLock<Settings>,
+}
+
+/// Everything that requests change. One lock over all of it makes every condition atomic with its
+/// write.
+#[derive(Debug, Default)]
+struct Shelf {
+    objects: Objects,
+    uploads: Uploads,
+    history: Vec<Mutation>,
+}
+
+/// What the owner says about the bucket.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Settings {
+    pub(crate) policy: Option<Arc<Policy>>,
+    /// The account; `None` for the one of the sandbox.
+    pub(crate) owner: Option<String>,
+    pub(crate) requester_pays: bool,
 }
 
 impl BucketState {
     pub(crate) fn put(&self, key: String, object: Arc<Object>) {
-        self.objects.write().insert(key, object);
+        self.shelf.write().objects.insert(key, object);
     }
 
     pub(crate) fn put_many(&self, keys: impl Iterator<Item = String>, object: &Arc<Object>) {
-        let mut objects = self.objects.write();
+        let mut shelf = self.shelf.write();
         for key in keys {
-            objects.insert(key, object.clone());
+            shelf.objects.insert(key, object.clone());
         }
     }
 
     pub(crate) fn remove(&self, key: &str) -> bool {
-        self.objects.write().remove(key).is_some()
+        self.shelf.write().objects.remove(key).is_some()
     }
 
     pub(crate) fn get(&self, key: &str) -> Option<Arc<Object>> {
-        self.objects.read().get(key).cloned()
+        self.shelf.read().objects.get(key).cloned()
     }
 
     /// Reads the objects under the lock; `read` must be quick.
     pub(crate) fn read<T>(&self, read: impl FnOnce(&Objects) -> T) -> T {
-        read(&self.objects.read())
+        read(&self.shelf.read().objects)
+    }
+
+    /// Stores an object for a request, if its conditions hold.
+    pub(crate) fn store(
+        &self,
+        key: &str,
+        object: Object,
+        conditions: &Conditions,
+        by: Signature,
+    ) -> Result<Arc<Object>, Refusal> {
+        let mut shelf = self.shelf.write();
+        shelf.store(key, Arc::new(object), conditions, by)
+    }
+
+    /// Deletes an object for a request, if its conditions hold. Deleting nothing is no error.
+    pub(crate) fn delete(
+        &self,
+        key: &str,
+        conditions: &Conditions,
+        by: Signature,
+    ) -> Result<(), Refusal> {
+        let mut shelf = self.shelf.write();
+        conditions.check(key, shelf.objects.get(key).map(Arc::as_ref))?;
+        if let Some(removed) = shelf.objects.remove(key) {
+            shelf.log(key, &removed, true, by);
+        }
+        Ok(())
+    }
+
+    /// Reads the uploads under the lock; `read` must be quick.
+    pub(crate) fn read_uploads<T>(&self, read: impl FnOnce(&Uploads) -> T) -> T {
+        read(&self.shelf.read().uploads)
+    }
+
+    /// Changes the uploads under the lock; `change` must be quick.
+    pub(crate) fn change_uploads<T>(&self, change: impl FnOnce(&mut Uploads) -> T) -> T {
+        change(&mut self.shelf.write().uploads)
+    }
+
+    /// Makes an object of an upload, if the conditions hold.
+    pub(crate) fn complete(
+        &self,
+        (id, key): (&str, &str),
+        listed: Vec<ListedPart>,
+        conditions: &Conditions,
+        again: CompletedUploads,
+        by: Signature,
+    ) -> Result<Arc<Object>, Refusal> {
+        let mut shelf = self.shelf.write();
+        let upload = match shelf.uploads.get(id, key) {
+            Ok(upload) => upload,
+            Err(_) => {
+                let before = shelf.uploads.completed_before(id, key, &listed);
+                return match (again, before) {
+                    (CompletedUploads::Remembered, Some(object)) => Ok(object),
+                    (CompletedUploads::Conditional, Some(object)) => {
+                        conditions.check(key, shelf.objects.get(key).map(Arc::as_ref))?;
+                        Ok(object)
+                    }
+                    _ => Err(no_such_upload(id)),
+                };
+            }
+        };
+        let object = Arc::new(upload.assemble(id, &listed, by.at)?);
+        shelf.store(key, object.clone(), conditions, by)?;
+        shelf.uploads.finish(id, listed, object.clone());
+        Ok(object)
+    }
+
+    pub(crate) fn history(&self) -> Vec<Mutation> {
+        self.shelf.read().history.clone()
+    }
+
+    pub(crate) fn settings(&self) -> Settings {
+        self.settings.read().clone()
+    }
+
+    pub(crate) fn change_settings(&self, change: impl FnOnce(&mut Settings)) {
+        change(&mut self.settings.write());
     }
 
     pub(crate) fn policy(&self) -> Option<Arc<Policy>> {
-        self.policy.read().clone()
+        self.settings.read().policy.clone()
+    }
+}
+
+impl Shelf {
+    fn store(
+        &mut self,
+        key: &str,
+        object: Arc<Object>,
+        conditions: &Conditions,
+        by: Signature,
+    ) -> Result<Arc<Object>, Refusal> {
+        conditions.check(key, self.objects.get(key).map(Arc::as_ref))?;
+        self.objects.insert(key.to_owned(), object.clone());
+        self.log(key, &object, false, by);
+        Ok(object)
     }
 
-    pub(crate) fn set_policy(&self, policy: Option<Arc<Policy>>) {
-        *self.policy.write() = policy;
+    fn log(&mut self, key: &str, object: &Object, is_delete: bool, by: Signature) {
+        self.history.push(Mutation {
+            sequence: self.history.len() as u64 + 1,
+            operation: by.operation,
+            key: key.to_owned(),
+            etag: object.quoted_etag(),
+            size: object.content.len(),
+            is_delete,
+            session: by.session,
+            at: by.at,
+        });
     }
 }
 
@@ -102,13 +233,4 @@ impl Store {
     pub(crate) fn bucket(&self, name: &str) -> Option<Arc<BucketState>> {
         self.buckets.read().get(name).cloned()
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    let mut text = String::with_capacity(2 * bytes.len());
-    for byte in bytes {
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }

@@ -252,25 +252,13 @@ async fn a_large_object_arrives_whole_while_it_is_replaced() {
 async fn what_is_not_served_is_not_implemented() {
     let scene = Scene::new();
     let client = scene.s3(&scene.long_term());
-    let put = client
-        .put_object()
-        .bucket("docs")
-        .key("new")
-        .body(b"x".to_vec().into())
-        .send()
-        .await;
-    assert!(refused(put).is(501, "NotImplemented"));
-    assert!(
-        refused(
-            client
-                .delete_object()
-                .bucket("docs")
-                .key("new")
-                .send()
-                .await
-        )
-        .is(501, "NotImplemented")
-    );
+    let acl = client.get_object_acl().bucket("docs").key("hello.txt");
+    assert!(refused(acl.send().await).is(501, "NotImplemented"));
+    let versions = client.list_object_versions().bucket("docs");
+    assert!(refused(versions.send().await).is(501, "NotImplemented"));
+    let delete = client.delete_object().bucket("docs").key("hello.txt");
+    let error = refused(delete.version_id("null").send().await);
+    assert!(error.is(501, "NotImplemented"), "{error:?}");
     assert_eq!(scene.docs.keys(), ["hello.txt"]);
 }
 

@@ -307,8 +307,17 @@ fn check_actions_apply(actions: &[String], resources: &[String]) -> Result<(), M
         "s3:listbucket",
         "s3:getbucketlocation",
         "s3:getbucketpolicy",
+        "s3:listbucketmultipartuploads",
     ];
-    let on_objects = ["s3:getobject", "s3:putobject", "s3:deleteobject"];
+    let on_objects = [
+        "s3:getobject",
+        "s3:putobject",
+        "s3:deleteobject",
+        "s3:abortmultipartupload",
+        "s3:listmultipartuploadparts",
+        "s3:putobjectacl",
+        "s3:putobjecttagging",
+    ];
     for action in actions {
         let action = action.to_ascii_lowercase();
         let applies = |resource: &String| {

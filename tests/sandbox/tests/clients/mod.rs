@@ -10,7 +10,12 @@ use std::time::Duration;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region, StalledStreamProtectionConfig};
 use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_s3::operation::complete_multipart_upload::builders::CompleteMultipartUploadFluentBuilder;
+use aws_sdk_s3::operation::upload_part::builders::UploadPartFluentBuilder;
+use aws_sdk_s3::operation::upload_part_copy::builders::UploadPartCopyFluentBuilder;
 use aws_sdk_s3::presigning::PresigningConfig;
+use aws_sdk_s3::primitives::ByteStream;
+use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
 use s3mfa_sandbox::{Bucket, Device, Sandbox, User};
 
 /// A sandbox with a user, her device, and a bucket with one object.
@@ -173,6 +178,113 @@ pub async fn get(client: &aws_sdk_s3::Client, bucket: &str, key: &str) -> Result
             Ok(String::from_utf8(bytes.to_vec()).unwrap())
         }
         error => Err(refused(error)),
+    }
+}
+
+pub async fn put(
+    client: &aws_sdk_s3::Client,
+    bucket: &str,
+    key: &str,
+    body: impl Into<Vec<u8>>,
+) -> Result<String, Refused> {
+    let body = ByteStream::from(body.into());
+    let request = client.put_object().bucket(bucket).key(key).body(body);
+    match request.send().await {
+        Ok(output) => Ok(output.e_tag().unwrap().to_owned()),
+        error => Err(refused(error)),
+    }
+}
+
+/// The bytes of an object, with a pattern that shows what is missing or out of place.
+pub fn bytes(size: usize, seed: usize) -> Vec<u8> {
+    (0..size).map(|n| ((n + seed) % 251) as u8).collect()
+}
+
+/// 5 MiB, the smallest part.
+pub const PART: usize = 5 << 20;
+
+/// A multipart upload in the hand of a test.
+pub struct Multipart<'a> {
+    pub client: &'a aws_sdk_s3::Client,
+    pub key: &'a str,
+    pub id: String,
+    pub parts: Vec<CompletedPart>,
+}
+
+impl<'a> Multipart<'a> {
+    pub async fn begin(client: &'a aws_sdk_s3::Client, key: &'a str) -> Self {
+        let request = client.create_multipart_upload().bucket("docs").key(key);
+        let id = request
+            .send()
+            .await
+            .unwrap()
+            .upload_id()
+            .unwrap()
+            .to_owned();
+        Self {
+            client,
+            key,
+            id,
+            parts: Vec::new(),
+        }
+    }
+
+    pub fn part_request(&self, number: i32, body: Vec<u8>) -> UploadPartFluentBuilder {
+        let request = self.client.upload_part().bucket("docs").key(self.key);
+        request
+            .upload_id(&self.id)
+            .part_number(number)
+            .body(body.into())
+    }
+
+    pub async fn part(&mut self, number: i32, body: Vec<u8>) -> Result<String, Refused> {
+        match self.part_request(number, body).send().await {
+            Ok(output) => {
+                let etag = output.e_tag().unwrap().to_owned();
+                self.note(number, &etag);
+                Ok(etag)
+            }
+            error => Err(refused(error)),
+        }
+    }
+
+    pub fn copy_request(&self, number: i32, source: &str) -> UploadPartCopyFluentBuilder {
+        let request = self.client.upload_part_copy().bucket("docs").key(self.key);
+        request
+            .upload_id(&self.id)
+            .part_number(number)
+            .copy_source(source)
+    }
+
+    pub fn note(&mut self, number: i32, etag: &str) {
+        self.parts.retain(|part| part.part_number() != Some(number));
+        let part = CompletedPart::builder().part_number(number).e_tag(etag);
+        self.parts.push(part.build());
+    }
+
+    pub fn complete_request(&self) -> CompleteMultipartUploadFluentBuilder {
+        let parts = CompletedMultipartUpload::builder().set_parts(Some(self.parts.clone()));
+        let request = self.client.complete_multipart_upload().bucket("docs");
+        request
+            .key(self.key)
+            .upload_id(&self.id)
+            .multipart_upload(parts.build())
+    }
+
+    pub async fn complete(&self) -> Result<String, Refused> {
+        match self.complete_request().send().await {
+            Ok(output) => Ok(output.e_tag().unwrap().to_owned()),
+            error => Err(refused(error)),
+        }
+    }
+
+    pub async fn abort(&self) -> Result<(), Refused> {
+        let request = self.client.abort_multipart_upload().bucket("docs");
+        let result = request.key(self.key).upload_id(&self.id).send().await;
+        if result.is_ok() {
+            return Ok(());
+        }
+        Err(refused(result))
     }
 }
 

@@ -1,0 +1,339 @@
+//! Attributes: what stat(2) tells, and changing it.
+//!
+//! Modes, owners and times are kept in the metadata of objects. S3 cannot change metadata in
+//! place: the object is copied onto itself, under the condition that it is still the same.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::draft::State;
+use super::inodes::{Inode, Kind, ROOT};
+use super::{FileSystem, FsError};
+use crate::auth::Asker;
+use crate::store::metadata::{LIMIT, Metadata};
+use crate::store::write::{Condition, Header, Payload};
+use crate::store::{Facts, Object, StoreError};
+
+/// The permission bits of a mode, with set-id and sticky: `S_IALLUGO` in include/linux/stat.h.
+const PERMISSIONS: u32 = 0o7777;
+
+/// What stat(2) tells.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attributes {
+    pub(crate) size: u64,
+    /// With type bits.
+    pub(crate) mode: u32,
+    pub(crate) uid: u32,
+    pub(crate) gid: u32,
+    pub(crate) atime: SystemTime,
+    pub(crate) mtime: SystemTime,
+    pub(crate) ctime: SystemTime,
+    pub(crate) links: u32,
+}
+
+/// What is to be changed; `None` stays.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Change {
+    /// Permission bits.
+    pub(crate) mode: Option<u32>,
+    pub(crate) uid: Option<u32>,
+    pub(crate) gid: Option<u32>,
+    pub(crate) atime: Option<SystemTime>,
+    pub(crate) mtime: Option<SystemTime>,
+}
+
+impl Change {
+    fn is_nothing(&self) -> bool {
+        self.mode.is_none()
+            && self.uid.is_none()
+            && self.gid.is_none()
+            && self.atime.is_none()
+            && self.mtime.is_none()
+    }
+
+    fn apply(&self, posix: &mut Metadata, now: Attributes) {
+        if let Some(mode) = self.mode {
+            posix.mode = Some((now.mode & libc::S_IFMT) | (mode & PERMISSIONS));
+        }
+        posix.uid = self.uid.or(posix.uid);
+        posix.gid = self.gid.or(posix.gid);
+        posix.atime = self.atime.or(posix.atime);
+        posix.mtime = self.mtime.or(posix.mtime);
+    }
+}
+
+impl FileSystem {
+    /// What is known of an inode, without asking anybody.
+    pub(crate) fn attributes_of(&self, inode: &Inode) -> Attributes {
+        let look = &self.look;
+        let object = inode.kind.object();
+        let draft = self.draft(inode.number);
+        let drafted = draft.as_ref().map(|draft| {
+            let state = draft.state();
+            (state.posix.clone(), state.size())
+        });
+        let facts = object.and_then(|object| object.facts.as_ref());
+        let posix = match &drafted {
+            Some((posix, _)) => Some(posix),
+            None => facts.map(|facts| &facts.posix),
+        };
+        let (kind, permissions, size) = match &inode.kind {
+            Kind::Directory(_) => (libc::S_IFDIR, u32::from(look.dir_mode), 0),
+            Kind::File(object) => (libc::S_IFREG, u32::from(look.file_mode), object.size),
+            Kind::Symlink(object) => (libc::S_IFLNK, 0o777, object.size),
+        };
+        let size = drafted.as_ref().map_or(size, |(_, size)| *size);
+        let written = object.map_or(look.born, |object| object.modified);
+        let named = |of: fn(&Metadata) -> Option<SystemTime>| posix.and_then(of);
+        let mtime = inode.touched.or(named(|p| p.mtime)).unwrap_or(written);
+        let ctime = inode.touched.or(named(|p| p.ctime)).unwrap_or(written);
+        let mode = posix.and_then(|posix| posix.mode);
+        Attributes {
+            size,
+            mode: kind | mode.map_or(permissions, |mode| mode & PERMISSIONS),
+            uid: look.all_uid.or(posix.and_then(|p| p.uid)).unwrap_or(look.uid),
+            gid: look.all_gid.or(posix.and_then(|p| p.gid)).unwrap_or(look.gid),
+            atime: named(|p| p.atime).unwrap_or(mtime),
+            mtime,
+            ctime,
+            // How many directories one has in it is not known; 1 tells programs so.
+            links: u32::from(!inode.unlinked),
+        }
+    }
+
+    /// Sets the size of a file. Through an open handle it is stored when that is closed, by
+    /// its name at once.
+    pub(crate) async fn truncate(
+        self: &Arc<Self>,
+        asker: &Asker,
+        number: u64,
+        handle: Option<u64>,
+        size: u64,
+    ) -> Result<(), FsError> {
+        if size > super::plan::LARGEST {
+            return Err(FsError::TooLarge);
+        }
+        if let Some(handle) = handle {
+            let file = self.files.lock().get(handle)?;
+            let draft = self.attach(asker, &file, size == 0).await?;
+            return self.resize(&draft, size).await;
+        }
+        let inode = self.inode(number)?;
+        if inode.kind.is_directory() {
+            return Err(FsError::IsADirectory);
+        }
+        let draft = match self.draft(number) {
+            Some(draft) => draft,
+            None => {
+                let inode = self.confirm(asker, number).await?;
+                let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
+                self.begin_on(asker, number, remote, size == 0).await?
+            }
+        };
+        self.resize(&draft, size).await?;
+        self.publish(asker, &draft).await
+    }
+
+    /// Changes attributes. Returns when that is stored, unless somebody has the file open for
+    /// writing: then it is stored with what is written.
+    pub(crate) async fn set_attributes(
+        self: &Arc<Self>,
+        asker: &Asker,
+        number: u64,
+        change: Change,
+    ) -> Result<(), FsError> {
+        if change.is_nothing() {
+            return Ok(());
+        }
+        let now = self.attributes_of(&self.inode(number)?);
+        self.change(asker, number, |posix| {
+            change.apply(posix, now);
+            Ok(())
+        })
+        .await
+    }
+
+    /// Changes the metadata of an inode, and stores it.
+    pub(super) async fn change(
+        self: &Arc<Self>,
+        asker: &Asker,
+        number: u64,
+        change: impl FnOnce(&mut Metadata) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let inode = self.inode(number)?;
+        if inode.kind.is_directory() {
+            return self.change_directory(asker, &inode, change).await;
+        }
+        if inode.unlinked && self.draft(number).is_none() {
+            return self.change_unlinked(&inode, change);
+        }
+        let (draft, open) = match self.draft(number) {
+            Some(draft) => (draft, true),
+            None => {
+                let inode = self.confirm(asker, number).await?;
+                let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
+                let remote = self.with_facts(asker, &remote).await?;
+                let draft = self.begin(number, State::of(remote))?;
+                (self.install(draft), false)
+            }
+        };
+        let changed = draft
+            .edit(|state| {
+                let mut posix = state.posix.clone();
+                change(&mut posix)?;
+                if posix.size() > LIMIT {
+                    return Err(FsError::NoSpaceForMetadata);
+                }
+                state.posix = posix;
+                state.attributes_changed();
+                self.journal(&draft, state)
+            })
+            .await;
+        let writers = draft.state().writers;
+        let outcome = match changed {
+            Ok(()) if writers > 0 => return Ok(()),
+            Ok(()) => self.publish(asker, &draft).await,
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() && !open {
+            // Nobody was promised anything.
+            let untouched = {
+                let state = draft.state();
+                !state.dirty && state.writers == 0 && state.flight.is_none()
+            };
+            if untouched {
+                self.retire(&draft);
+                self.throw_out(draft.id);
+            }
+        }
+        outcome
+    }
+
+    /// The attributes of a file without a name are nobody's but its handles'.
+    fn change_unlinked(
+        &self,
+        inode: &Inode,
+        change: impl FnOnce(&mut Metadata) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let Some(object) = inode.kind.object() else {
+            return Ok(());
+        };
+        let mut object = object.clone();
+        let mut facts = object.facts.as_deref().cloned().unwrap_or_default();
+        change(&mut facts.posix)?;
+        facts.posix.ctime = Some(SystemTime::now());
+        object.facts = Some(Arc::new(facts));
+        self.inodes.lock().attributes_stored(inode.number, object);
+        Ok(())
+    }
+
+    /// The attributes of a directory are its marker's.
+    async fn change_directory(
+        &self,
+        asker: &Asker,
+        inode: &Inode,
+        change: impl FnOnce(&mut Metadata) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let number = inode.number;
+        let key = self.key(number);
+        let is_bucket = number == ROOT && self.prefix.is_empty();
+        if is_bucket || key.is_err() {
+            // The bucket itself has no marker, and what has no name needs none.
+            let mut marker = inode.kind.object().cloned().unwrap_or_else(|| self.no_marker());
+            let mut facts = marker.facts.as_deref().cloned().unwrap_or_default();
+            change(&mut facts.posix)?;
+            facts.posix.ctime = Some(SystemTime::now());
+            marker.facts = Some(Arc::new(facts));
+            self.inodes.lock().attributes_stored(number, marker);
+            self.inodes.lock().untouch(number);
+            return Ok(());
+        }
+        let key = format!("{}/", key?.trim_end_matches('/'));
+        self.keep_directory(asker, number).await?;
+        let before = match self.bucket.head(asker, &key).await {
+            Err(StoreError::NotFound) => return Err(FsError::NotFound),
+            found => found?,
+        };
+        let mut facts = before.facts.as_deref().cloned().unwrap_or_default();
+        let now = self.attributes_of(inode);
+        let mut posix = facts.posix.clone();
+        posix.mode.get_or_insert(now.mode);
+        posix.uid.get_or_insert(now.uid);
+        posix.gid.get_or_insert(now.gid);
+        if inode.touched.is_some() {
+            posix.mtime = inode.touched;
+        }
+        change(&mut posix)?;
+        if posix.size() > LIMIT {
+            return Err(FsError::NoSpaceForMetadata);
+        }
+        posix.ctime = Some(SystemTime::now());
+        let header = Header {
+            content_type: facts.content_type.clone().unwrap_or_default(),
+            metadata: posix.write().into_iter().collect(),
+            kept: before.facts.clone(),
+        };
+        let condition = Condition::Is(before.etag.clone());
+        let etag = if before.size == 0 {
+            let empty = Payload::Bytes(bytes::Bytes::new());
+            let put = self.bucket.put(asker, &key, &empty, &header, &condition);
+            put.await
+        } else {
+            let source = crate::store::write::Source {
+                key: key.clone(),
+                etag: before.etag.clone(),
+            };
+            let copy = self.bucket.copy(asker, &source, &key, &header, &condition);
+            copy.await
+        };
+        facts.posix = posix;
+        let marker = Object {
+            etag: etag?,
+            modified: SystemTime::now(),
+            facts: Some(Arc::new(facts)),
+            ..before
+        };
+        self.wrote(&key, &marker);
+        let mut inodes = self.inodes.lock();
+        inodes.attributes_stored(number, marker);
+        inodes.untouch(number);
+        Ok(())
+    }
+
+    fn no_marker(&self) -> Object {
+        Object {
+            size: 0,
+            modified: self.look.born,
+            etag: String::new(),
+            facts: Some(Arc::new(Facts::default())),
+        }
+    }
+
+    /// S3 has told everything about an object.
+    pub(super) fn learned(&self, key: &str, object: &Object) {
+        if let Some(facts) = object.facts.as_ref().filter(|facts| facts.complete) {
+            let modified = Some(object.modified);
+            self.index.put(key, &object.etag, modified, &facts.posix);
+        }
+    }
+
+    /// This mount has stored an object.
+    pub(super) fn wrote(&self, key: &str, object: &Object) {
+        if let Some(facts) = &object.facts {
+            self.index.put(key, &object.etag, None, &facts.posix);
+        }
+    }
+
+    /// Adds to what a listing says of an object what is known of it already.
+    pub(super) fn recall(&self, key: &str, mut object: Object) -> Object {
+        if object.facts.is_none()
+            && let Some(posix) = self.index.get(key, &object.etag, object.modified)
+        {
+            object.facts = Some(Arc::new(Facts {
+                posix,
+                ..Facts::default()
+            }));
+        }
+        object
+    }
+}

@@ -1,0 +1,670 @@
+//! A file that is being changed: where its bytes come from, and what is to be stored.
+//!
+//! A draft exists from the first change of a file until that is stored and nobody has the file
+//! open for writing any more. All handles on the inode share it. Its bytes lie in the spool, at
+//! their own offsets; what was not changed stays in the object that the file was opened as.
+//!
+//! Invariants:
+//!
+//! - The journal knows of a draft before its spool file gets a byte.
+//! - While a draft is being stored, nothing changes it: writers wait. So what is stored is a
+//!   state that the file had.
+//! - `base` is what this mount knows to stand under the name. Only that is ever replaced.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use parking_lot::{Mutex, MutexGuard};
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+use super::extents::{Extents, From as Origin, Piece};
+use super::file::{OpenFile, Remote};
+use super::inodes::Kind;
+use super::pages::PAGE;
+use super::plan::LARGEST;
+use super::recover::Kept;
+use super::{FileSystem, FsError};
+use crate::auth::Asker;
+use crate::spool::SpoolFile;
+use crate::store::metadata::{Metadata, content_type};
+use crate::store::{Facts, Object, StoreError};
+
+/// The largest file that is stored with a single PUT, in bytes. To change a part of such a file
+/// all of it is needed, so it is fetched at the first change, and a conflict can keep both
+/// versions whole.
+pub(super) const SINGLE: u64 = 16 << 20;
+
+/// The most extents that are journalled at each change; with more, only each time they have
+/// doubled: what was never closed is journalled to be found again, not to be complete.
+const JOURNALLED: usize = 64;
+
+/// What becomes of a draft.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It is stored under its key.
+    Named,
+    /// Its name was removed: nothing is stored.
+    Unlinked,
+}
+
+/// How storing went, for those who wait for it.
+pub(super) type Outcome = Option<Result<(), FsError>>;
+
+/// One draft.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(super) number: u64,
+    /// Its number in the spool.
+    pub(super) id: u64,
+    pub(super) file: Arc<SpoolFile>,
+    state: Mutex<State>,
+}
+
+/// The changing part of a draft.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// Where it is to be stored.
+    pub(super) key: String,
+    /// Where each byte is to be read.
+    pub(super) content: Extents,
+    /// The same with regard to `base`: `Remote` is what S3 has already and need not be sent.
+    pub(super) delta: Extents,
+    /// The objects that `content` and `delta` speak of, by number.
+    pub(super) sources: Vec<Arc<Remote>>,
+    pub(super) base: Option<Object>,
+    pub(super) posix: Metadata,
+    /// What else the object carried, and keeps.
+    pub(super) kept: Option<Arc<Facts>>,
+    /// Counts changes.
+    pub(super) version: u64,
+    /// The change up to which all is stored.
+    pub(super) stored: u64,
+    /// Bytes, and not only attributes, have changed since.
+    pub(super) dirty: bool,
+    /// Somebody was promised, or is about to be, that it gets stored.
+    pub(super) closed: bool,
+    /// Handles that may write.
+    pub(super) writers: u32,
+    pub(super) fate: Fate,
+    /// A conflict has moved it away from the name that its inode had.
+    pub(super) aside: bool,
+    /// Marks each upload of this draft, so that it is recognised when its answer was lost.
+    pub(super) nonce: String,
+    /// The multipart upload that was begun, and for which change.
+    pub(super) upload: Option<Upload>,
+    /// It is being stored.
+    pub(super) flight: Option<watch::Receiver<Outcome>>,
+    /// Why it could not be stored last time.
+    pub(super) failed: Option<String>,
+    /// That reason may pass by itself.
+    pub(super) may_pass: bool,
+    /// The entry of the journal with what was closed before this change. See
+    /// [`FileSystem::write`].
+    pub(super) before: Option<u64>,
+    /// How many extents the journal knows.
+    journalled: usize,
+}
+
+/// A multipart upload that is under way.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Upload {
+    pub(super) id: String,
+    pub(super) key: String,
+    /// The change of the draft that it sends.
+    pub(super) version: u64,
+    /// What S3 has of it, by number.
+    #[serde(skip)]
+    pub(super) parts: std::collections::BTreeMap<i32, Acknowledged>,
+}
+
+/// A part that S3 has.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Acknowledged {
+    pub(super) start: u64,
+    pub(super) end: u64,
+    pub(super) etag: String,
+    /// The upload that it belongs to.
+    pub(super) upload: String,
+}
+
+/// What the journal keeps of a draft.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Record {
+    pub(super) key: String,
+    pub(super) content: Extents,
+    pub(super) delta: Extents,
+    pub(super) sources: Vec<SourceRecord>,
+    pub(super) base: Option<Object>,
+    pub(super) posix: Metadata,
+    pub(super) kept: Option<Facts>,
+    pub(super) version: u64,
+    pub(super) dirty: bool,
+    pub(super) closed: bool,
+    pub(super) aside: bool,
+    pub(super) nonce: String,
+    pub(super) upload: Option<Upload>,
+}
+
+/// An object that bytes come from.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct SourceRecord {
+    pub(super) key: String,
+    pub(super) object: Object,
+}
+
+impl State {
+    /// A file that is not there yet.
+    pub(super) fn new_file(key: String, posix: Metadata) -> Self {
+        Self {
+            key,
+            content: Extents::new(),
+            delta: Extents::new(),
+            sources: Vec::new(),
+            base: None,
+            posix,
+            kept: None,
+            version: 1,
+            stored: 0,
+            dirty: true,
+            closed: false,
+            writers: 0,
+            fate: Fate::Named,
+            aside: false,
+            nonce: nonce(),
+            upload: None,
+            flight: None,
+            failed: None,
+            may_pass: false,
+            before: None,
+            journalled: 0,
+        }
+    }
+
+    /// A file that is there, about to be changed.
+    pub(super) fn of(remote: Arc<Remote>) -> Self {
+        let object = remote.object.clone();
+        let content = Extents::of_object(0, object.size);
+        let facts = object.facts.clone();
+        Self {
+            delta: content.clone(),
+            content,
+            posix: facts.as_ref().map(|f| f.posix.clone()).unwrap_or_default(),
+            kept: facts,
+            version: 0,
+            dirty: false,
+            base: Some(object),
+            ..Self::new_file(remote.key.clone(), Metadata::default())
+        }
+        .with(remote)
+    }
+
+    fn with(mut self, source: Arc<Remote>) -> Self {
+        self.sources.push(source);
+        self
+    }
+
+    /// Whether there is something to be stored.
+    pub(super) fn is_pending(&self) -> bool {
+        self.fate == Fate::Named && self.version != self.stored
+    }
+
+    /// Its size in bytes.
+    pub(crate) fn size(&self) -> u64 {
+        self.content.size()
+    }
+
+    /// How many bytes S3 does not have yet.
+    pub(super) fn left(&self) -> u64 {
+        let parts = self.upload.iter().flat_map(|upload| upload.parts.values());
+        let sent: u64 = parts.map(|part| part.end - part.start).sum();
+        self.size().saturating_sub(sent)
+    }
+
+    /// Something but the bytes has changed.
+    pub(super) fn attributes_changed(&mut self) {
+        self.version += 1;
+        self.posix.ctime = Some(SystemTime::now());
+    }
+
+    /// Bytes have changed.
+    pub(super) fn bytes_changed(&mut self) {
+        self.attributes_changed();
+        self.posix.mtime = self.posix.ctime;
+        self.posix.bytes_change();
+        self.dirty = true;
+    }
+
+    /// The number under which extents name a source.
+    pub(super) fn source(&mut self, remote: &Arc<Remote>) -> u32 {
+        let known = self.sources.iter().position(|s| Arc::ptr_eq(s, remote));
+        let index = known.unwrap_or_else(|| {
+            self.sources.push(Arc::clone(remote));
+            self.sources.len() - 1
+        });
+        u32::try_from(index).unwrap_or(u32::MAX)
+    }
+
+    pub(super) fn record(&self) -> Record {
+        Record {
+            key: self.key.clone(),
+            content: self.content.clone(),
+            delta: self.delta.clone(),
+            sources: self
+                .sources
+                .iter()
+                .map(|source| SourceRecord {
+                    key: source.key.clone(),
+                    object: source.object.clone(),
+                })
+                .collect(),
+            base: self.base.clone(),
+            posix: self.posix.clone(),
+            kept: self.kept.as_deref().cloned(),
+            version: self.version,
+            dirty: self.dirty,
+            closed: self.closed,
+            aside: self.aside,
+            nonce: self.nonce.clone(),
+            upload: self.upload.clone(),
+        }
+    }
+
+    /// A clean draft has another key and another object with the same bytes.
+    pub(super) fn moved(&mut self, key: &str, remote: &Arc<Remote>, object: Object) {
+        key.clone_into(&mut self.key);
+        self.kept.clone_from(&object.facts);
+        self.base = Some(object);
+        self.sources = vec![Arc::clone(remote)];
+    }
+
+    /// What the object is to carry.
+    pub(super) fn content_type(&self) -> String {
+        let kept = self.kept.as_ref().and_then(|facts| facts.content_type.clone());
+        // A new name can be a new kind of file, but what somebody set stays.
+        kept.unwrap_or_else(|| content_type(self.key.rsplit('/').next().unwrap_or_default()))
+    }
+}
+
+impl Draft {
+    pub(super) fn new(number: u64, id: u64, file: Arc<SpoolFile>, state: State) -> Self {
+        Self {
+            number,
+            id,
+            file,
+            state: Mutex::new(state),
+        }
+    }
+
+    /// Its state as it is now. Not to be changed while it is being stored: see [`Self::edit`].
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock()
+    }
+
+    /// Whether it began from this version, or has been stored as it since.
+    pub(super) fn knows(&self, remote: &Remote) -> bool {
+        let state = self.state.lock();
+        let mut sources = state.sources.iter();
+        sources.any(|source| source.object.etag == remote.object.etag)
+    }
+
+    /// Changes it, as soon as it is not being stored.
+    pub(super) async fn edit<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let mut change = Some(change);
+        loop {
+            let mut flight = {
+                let mut state = self.state.lock();
+                match &state.flight {
+                    Some(flight) => flight.clone(),
+                    None => match change.take() {
+                        Some(change) => return change(&mut state),
+                        // Not reached: it returns at once.
+                        None => continue,
+                    },
+                }
+            };
+            // An error is the sender's end, which takes the flight along.
+            let _ = flight.wait_for(Option::is_some).await;
+        }
+    }
+}
+
+/// Sixteen hexadecimal digits that nobody else has.
+pub(super) fn nonce() -> String {
+    use std::hash::{BuildHasher, RandomState};
+    format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))
+}
+
+impl FileSystem {
+    /// The draft of an inode, if it is being changed.
+    pub(crate) fn draft(&self, number: u64) -> Option<Arc<Draft>> {
+        self.drafts.lock().get(&number).cloned()
+    }
+
+    /// Tells the journal how a draft stands.
+    pub(super) fn journal(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
+        state.journalled = state.content.count();
+        let kept = Kept::File(Box::new(state.record()));
+        Ok(self.spool()?.put(draft.id, &kept)?)
+    }
+
+    /// Tells the journal of new extents, unless there are so many that it would be slow.
+    fn journal_extents(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
+        let (now, before) = (state.content.count(), state.journalled);
+        if now == before || (now > JOURNALLED && now < before * 2) {
+            return Ok(());
+        }
+        self.journal(draft, state)
+    }
+
+    /// Begins a draft, which the journal knows from now on.
+    pub(super) fn begin(&self, number: u64, state: State) -> Result<Arc<Draft>, FsError> {
+        let kept = Kept::File(Box::new(state.record()));
+        let (id, file) = self.spool()?.create(&kept)?;
+        Ok(Arc::new(Draft::new(number, id, Arc::new(file), state)))
+    }
+
+    /// Makes a draft the one of its inode. Another may have been quicker: that is returned, and
+    /// this one thrown away.
+    pub(super) fn install(&self, draft: Arc<Draft>) -> Arc<Draft> {
+        let mut drafts = self.drafts.lock();
+        if let Some(other) = drafts.get(&draft.number) {
+            self.throw_out(draft.id);
+            return Arc::clone(other);
+        }
+        drafts.insert(draft.number, Arc::clone(&draft));
+        self.inodes.lock().set_drafted(draft.number, true);
+        draft
+    }
+
+    /// Ends a draft: what the inode is, S3 says from now on.
+    pub(super) fn retire(&self, draft: &Arc<Draft>) {
+        let mut drafts = self.drafts.lock();
+        let is_it = drafts.get(&draft.number).is_some_and(|d| Arc::ptr_eq(d, draft));
+        if is_it {
+            drafts.remove(&draft.number);
+            self.inodes.lock().set_drafted(draft.number, false);
+        }
+    }
+
+    /// The draft that a handle writes to; begun if there is none.
+    ///
+    /// Errors: `ESTALE` if the file is being changed from another version than the handle has
+    /// open.
+    pub(super) async fn attach(
+        &self,
+        asker: &Asker,
+        file: &OpenFile,
+        truncate: bool,
+    ) -> Result<Arc<Draft>, FsError> {
+        if let Some(draft) = &*file.draft.lock() {
+            return Ok(Arc::clone(draft));
+        }
+        let remote = file.remote();
+        let draft = match self.draft(file.number) {
+            Some(draft) => {
+                if remote.as_ref().is_some_and(|remote| !draft.knows(remote)) {
+                    return Err(StoreError::Changed.into());
+                }
+                draft
+            }
+            None => {
+                let remote = remote.ok_or(FsError::Store(StoreError::Changed))?;
+                self.begin_on(asker, file.number, remote, truncate).await?
+            }
+        };
+        let mut mine = file.draft.lock();
+        if mine.is_none() {
+            draft.state().writers += 1;
+            *mine = Some(Arc::clone(&draft));
+        }
+        Ok(draft)
+    }
+
+    /// Begins a draft on an object that is there.
+    pub(super) async fn begin_on(
+        &self,
+        asker: &Asker,
+        number: u64,
+        remote: Arc<Remote>,
+        truncate: bool,
+    ) -> Result<Arc<Draft>, FsError> {
+        let size = remote.object.size;
+        let remote = self.with_facts(asker, &remote).await?;
+        let mut state = State::of(remote);
+        if truncate {
+            state.content.set_size(0);
+            state.delta.set_size(0);
+            state.bytes_changed();
+        }
+        let draft = self.begin(number, state)?;
+        if !truncate && size <= SINGLE {
+            let whole = 0..size;
+            if let Err(error) = self.hydrate(asker, &draft, whole).await {
+                self.throw_out(draft.id);
+                return Err(error);
+            }
+        }
+        Ok(self.install(draft))
+    }
+
+    /// Fetches what a range needs of remote objects into the spool.
+    pub(super) async fn hydrate(
+        &self,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        range: Range<u64>,
+    ) -> Result<(), FsError> {
+        let pieces = draft.state().content.pieces(range);
+        for Piece { range, from } in pieces {
+            let Some(Origin::Remote { source, offset }) = from else {
+                continue;
+            };
+            let remote = draft.state().sources.get(source as usize).cloned();
+            let remote = remote.ok_or(FsError::BadHandle)?;
+            let mut at = range.start;
+            while at < range.end {
+                let there = offset + (at - range.start);
+                let end = range.end.min(at + (PAGE - there % PAGE));
+                let upto = there + (end - at);
+                self.read_ahead(&remote, there..upto);
+                let page = self.page(asker, &remote, there..upto).await?;
+                let base = there / PAGE * PAGE;
+                let bytes = page.with(there - base, upto - base, bytes::Bytes::copy_from_slice);
+                drop(page);
+                let (file, length) = (Arc::clone(&draft.file), bytes.len() as u64);
+                blocking(move || file.write_at(at, &bytes)).await??;
+                // Nobody writes meanwhile: the draft is not installed yet, or being stored.
+                draft.state().content.put(at..at + length, Origin::Local);
+                at = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from a draft. Fewer bytes than asked for mean its end.
+    pub(super) async fn read_draft(
+        &self,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, FsError> {
+        let (pieces, sources) = {
+            let state = draft.state();
+            let end = range.end.min(state.size());
+            let pieces = state.content.pieces(range.start.min(end)..end);
+            (pieces, state.sources.clone())
+        };
+        let mut bytes = Vec::new();
+        for Piece { range, from } in pieces {
+            let length = usize::try_from(range.end - range.start).unwrap_or(0);
+            match from {
+                None => bytes.resize(bytes.len() + length, 0),
+                Some(Origin::Local) => {
+                    let file = Arc::clone(&draft.file);
+                    let part = blocking(move || {
+                        let mut part = vec![0; length];
+                        // Beyond the spool file's end there are zeros.
+                        file.read_at(range.start, &mut part).map(|_| part)
+                    });
+                    bytes.extend_from_slice(&part.await??);
+                }
+                Some(Origin::Remote { source, offset }) => {
+                    let remote = sources.get(source as usize).ok_or(FsError::BadHandle)?;
+                    let range = offset..offset + (range.end - range.start);
+                    bytes.extend_from_slice(&self.gather(asker, remote, range).await?);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Writes into an open file. Returns how many bytes: all of them. `at_end` writes behind
+    /// whatever the file's end is then.
+    pub(crate) async fn write(
+        self: &Arc<Self>,
+        asker: &Asker,
+        handle: u64,
+        offset: u64,
+        data: Vec<u8>,
+        at_end: bool,
+    ) -> Result<u32, FsError> {
+        let file = self.files.lock().get(handle)?;
+        let length = u32::try_from(data.len()).map_err(|_| FsError::TooLarge)?;
+        let draft = self.attach(asker, &file, false).await?;
+        let data = Arc::new(data);
+        loop {
+            draft.edit(|_| ()).await;
+            let (fs, draft, data) = (Arc::clone(self), Arc::clone(&draft), Arc::clone(&data));
+            let written = blocking(move || {
+                let mut state = draft.state();
+                // It may have begun to be stored just now.
+                if state.flight.is_some() {
+                    return Ok(false);
+                }
+                let at = if at_end { state.size() } else { offset };
+                let end = at.saturating_add(data.len() as u64);
+                if end > LARGEST {
+                    return Err(FsError::TooLarge);
+                }
+                forget_parts(&mut state, at..end);
+                let was_closed = fs.reopen(&draft, &mut state)?;
+                fs.put_bytes(&draft, at, &data)?;
+                if end > at {
+                    state.content.put(at..end, Origin::Local);
+                    state.delta.put(at..end, Origin::Local);
+                    state.bytes_changed();
+                }
+                if was_closed {
+                    fs.journal(&draft, &mut state)?;
+                } else {
+                    fs.journal_extents(&draft, &mut state)?;
+                }
+                Ok(true)
+            });
+            if written.await?? {
+                return Ok(length);
+            }
+        }
+    }
+
+    /// What was closed and is not stored yet is changed again. With write-back its closing was
+    /// promised to last, so it stays in the journal until the next one. Returns whether it was
+    /// closed.
+    fn reopen(&self, draft: &Draft, state: &mut State) -> Result<bool, FsError> {
+        if !std::mem::take(&mut state.closed) {
+            return Ok(false);
+        }
+        if self.budget.write_back && state.before.is_none() {
+            let mut closed = state.record();
+            closed.closed = true;
+            let (id, file) = self.spool()?.create(&Kept::File(Box::new(closed)))?;
+            draft.file.copy_to(&file)?;
+            self.spool()?.sync(Some(&file))?;
+            state.before = Some(id);
+        }
+        Ok(true)
+    }
+
+    /// Writes into the spool, and makes room for it if that can be had at once.
+    fn put_bytes(&self, draft: &Draft, at: u64, data: &[u8]) -> Result<(), FsError> {
+        match draft.file.write_at(at, data) {
+            Err(crate::spool::SpoolError::Full(_)) => {
+                self.spool()?.sweep()?;
+                Ok(draft.file.write_at(at, data)?)
+            }
+            written => Ok(written?),
+        }
+    }
+
+    /// Sets the size of a draft.
+    pub(super) async fn resize(&self, draft: &Arc<Draft>, size: u64) -> Result<(), FsError> {
+        if size > LARGEST {
+            return Err(FsError::TooLarge);
+        }
+        draft
+            .edit(|state| {
+                self.reopen(draft, state)?;
+                forget_parts(state, size.min(state.size())..u64::MAX);
+                state.content.set_size(size);
+                state.delta.set_size(size);
+                state.bytes_changed();
+                // What comes to lie behind the end must read as zeros if the file grows again.
+                if draft.file.len()? > size {
+                    draft.file.set_len(size)?;
+                }
+                self.journal(draft, state)
+            })
+            .await
+    }
+
+    /// Makes a range read as zeros, within the size that the file has.
+    pub(super) async fn zero(&self, draft: &Arc<Draft>, range: Range<u64>) -> Result<(), FsError> {
+        draft
+            .edit(|state| {
+                let range = range.start.min(state.size())..range.end.min(state.size());
+                if range.is_empty() {
+                    return Ok(());
+                }
+                self.reopen(draft, state)?;
+                forget_parts(state, range.clone());
+                state.content.zero(range.clone());
+                state.delta.zero(range.clone());
+                draft.file.punch(range)?;
+                state.bytes_changed();
+                self.journal(draft, state)
+            })
+            .await
+    }
+
+    /// An inode's object and key as something to read from.
+    pub(super) fn remote_of(&self, number: u64) -> Result<Option<Arc<Remote>>, FsError> {
+        let inode = self.inode(number)?;
+        let object = match inode.kind {
+            Kind::Directory(_) => return Err(FsError::IsADirectory),
+            Kind::File(object) | Kind::Symlink(object) => object,
+        };
+        if object.etag.is_empty() {
+            return Ok(None);
+        }
+        let remote = Remote::new(inode.version, self.key(number)?, object);
+        Ok(Some(Arc::new(remote)))
+    }
+}
+
+fn forget_parts(state: &mut State, range: Range<u64>) {
+    if let Some(upload) = &mut state.upload {
+        let keeps = |part: &Acknowledged| part.end <= range.start || part.start >= range.end;
+        upload.parts.retain(|_, part| keeps(part));
+    }
+}
+
+/// Runs what may wait for the local disk.
+pub(super) async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, FsError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| FsError::Spool(format!("the spool's thread ended: {error}")))
+}

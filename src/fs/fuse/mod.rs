@@ -1,0 +1,192 @@
+//! The kernel's requests: decoded, run in a task each, and answered.
+//!
+//! A callback never waits: it spawns a task and returns. A task that takes longer than 200 ms
+//! watches the program that waits for it, and gives up when somebody stops that program.
+//!
+//! [`requests`] has one function for each kind of request.
+
+mod directory;
+mod requests;
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, Request};
+use parking_lot::Mutex;
+use tokio::runtime::Handle;
+use tokio::sync::oneshot;
+
+use super::inodes::{Inode, Kind};
+use super::{Caller, FileSystem, FsError};
+use crate::auth::Asker;
+use crate::error::errno;
+
+/// The longest the kernel may keep names. A lock must take effect on names at once, and there
+/// is no way to take them back that cannot block behind a lookup; the daemon's own memory
+/// answers within microseconds anyway.
+const NAMES: Duration = Duration::from_secs(1);
+
+/// How many read-ahead requests of the kernel may be on their way. Those that wait for a person
+/// are among them, so there must be room for others; and none should queue in the kernel, with
+/// its pages locked and without us knowing of it (see [`crate::fs::kernel`]).
+const BACKGROUND: u16 = 4096;
+
+/// The largest request of the kernel in bytes: `fs.fuse.max_pages_limit`, 256 pages.
+const REQUEST: u32 = 1 << 20;
+
+/// Every path exists in one generation: numbers are never reused for another path.
+const GENERATION: Generation = Generation(0);
+
+/// What fuser calls.
+pub(crate) struct Fuse {
+    fs: Arc<FileSystem>,
+    runtime: Handle,
+    reads: Arc<Reads>,
+    ended: Option<oneshot::Sender<()>>,
+}
+
+/// The reads that are not answered yet: by inode, the bytes that each asks for.
+#[derive(Debug, Default)]
+pub(crate) struct Reads(Mutex<HashMap<u64, Vec<Range<u64>>>>);
+
+impl Reads {
+    /// What of an inode is being read.
+    pub(crate) fn unanswered(&self, inode: u64) -> Vec<Range<u64>> {
+        self.0.lock().get(&inode).cloned().unwrap_or_default()
+    }
+
+    fn begin(self: &Arc<Self>, inode: u64, bytes: Range<u64>) -> Reading {
+        self.0.lock().entry(inode).or_default().push(bytes.clone());
+        Reading {
+            reads: Arc::clone(self),
+            inode,
+            bytes,
+        }
+    }
+}
+
+struct Reading {
+    reads: Arc<Reads>,
+    inode: u64,
+    bytes: Range<u64>,
+}
+
+impl Drop for Reading {
+    fn drop(&mut self) {
+        let mut reads = self.reads.0.lock();
+        if let Some(unanswered) = reads.get_mut(&self.inode) {
+            if let Some(this) = unanswered.iter().position(|bytes| *bytes == self.bytes) {
+                unanswered.swap_remove(this);
+            }
+            if unanswered.is_empty() {
+                reads.remove(&self.inode);
+            }
+        }
+    }
+}
+
+impl Fuse {
+    /// Serves `fs` with tasks on `runtime`; `ended` hears when the kernel is done.
+    pub(crate) fn new(
+        fs: Arc<FileSystem>,
+        runtime: Handle,
+        ended: oneshot::Sender<()>,
+    ) -> (Self, Arc<Reads>) {
+        let reads = Arc::<Reads>::default();
+        let fuse = Self {
+            fs,
+            runtime,
+            reads: Arc::clone(&reads),
+            ended: Some(ended),
+        };
+        (fuse, reads)
+    }
+
+    /// Runs `work` until it is done or the program that waits for it is stopped.
+    fn spawn<T: Send + 'static>(
+        &self,
+        request: &Request,
+        work: impl Future<Output = Result<T, FsError>> + Send + 'static,
+        reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        let caller = Caller { tid: request.pid() };
+        let longest = self.fs.look().longest_request;
+        self.runtime.spawn(async move {
+            let result = tokio::select! {
+                biased;
+                result = work => result,
+                () = caller.stopped() => Err(FsError::Interrupted),
+                () = tokio::time::sleep(longest) => Err(FsError::TookTooLong),
+            };
+            reply(result.map_err(|error| told(&error)));
+        });
+    }
+
+    /// Runs `work`, which changes something, to its end: whoever waits may be stopped and
+    /// hears so, but nothing is left half done.
+    fn change<T: Send + 'static>(
+        &self,
+        request: &Request,
+        work: impl Future<Output = Result<T, FsError>> + Send + 'static,
+        reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        if self.fs.look().read_only {
+            return reply(Err(told(&FsError::ReadOnly)));
+        }
+        let done = self.runtime.spawn(work);
+        let waiting = async move {
+            let ended = |error| FsError::Spool(format!("the request was given up: {error}"));
+            done.await.map_err(ended)?
+        };
+        self.spawn(request, waiting, reply);
+    }
+
+    /// The file system, and the caller as somebody who may wait for a session.
+    fn with(&self, request: &Request) -> (Arc<FileSystem>, Asker) {
+        let caller = Caller { tid: request.pid() };
+        (Arc::clone(&self.fs), caller.asker())
+    }
+}
+
+/// Turns an error into what the program hears, and tells the log what no errno can.
+fn told(error: &FsError) -> Errno {
+    let number = errno(error);
+    match number {
+        libc::ENOENT | libc::EINTR | libc::EROFS => {}
+        libc::EIO | libc::ENETUNREACH | libc::ETIMEDOUT => tracing::warn!("{error}"),
+        _ => tracing::debug!("{error}"),
+    }
+    Errno::from_i32(number)
+}
+
+fn attributes(fs: &FileSystem, inode: &Inode) -> FileAttr {
+    let known = fs.attributes_of(inode);
+    FileAttr {
+        ino: INodeNo(inode.number),
+        size: known.size,
+        blocks: known.size.div_ceil(512),
+        atime: known.atime,
+        mtime: known.mtime,
+        ctime: known.ctime,
+        crtime: known.mtime,
+        kind: file_type(&inode.kind),
+        perm: u16::try_from(known.mode & 0o7777).unwrap_or_default(),
+        nlink: known.links,
+        uid: known.uid,
+        gid: known.gid,
+        rdev: 0,
+        // One request of the kernel: what programs that honour it should read at once.
+        blksize: REQUEST,
+        flags: 0,
+    }
+}
+
+fn file_type(kind: &Kind) -> FileType {
+    match kind {
+        Kind::Directory(_) => FileType::Directory,
+        Kind::File(_) => FileType::RegularFile,
+        Kind::Symlink(_) => FileType::Symlink,
+    }
+}

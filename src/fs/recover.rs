@@ -1,0 +1,296 @@
+//! What the journal holds: at the next mount it is taken up, and stored as it was promised.
+//!
+//! What was closed or synced gets its name, under the same conditions as ever. What was torn by
+//! a crash is stored beside it, so that it never replaces anything.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::aside::Aside;
+use super::draft::{Acknowledged, Draft, Record, State};
+use super::extents::From as Origin;
+use super::file::Remote;
+use super::inodes::{Kind, ROOT};
+use super::publish::Snapshot;
+use super::remove::Hidden;
+use super::upload::may_pass;
+use super::{FileSystem, FsError};
+use crate::auth::Asker;
+use crate::spool::Found;
+use crate::store::Object;
+
+/// How often it is looked whether there is a session still, while the mount is taken down.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+
+/// One entry of the journal.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(tag = "what", rename_all = "kebab-case")]
+pub(crate) enum Kept {
+    /// A file that is being changed, or waits to be stored.
+    File(Box<Record>),
+    /// An object that is to be deleted.
+    Delete(Hidden),
+}
+
+/// How much was found, for the log and for `status`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Recovered {
+    /// Files that are stored under their names.
+    pub(crate) closed: usize,
+    /// Files that are stored beside them.
+    pub(crate) torn: usize,
+    /// Objects that are deleted.
+    pub(crate) deletions: usize,
+}
+
+impl FileSystem {
+    /// Takes up what earlier runs have left. Nothing is sent yet: see [`Self::go_on`].
+    pub(crate) fn take_up(self: &Arc<Self>, entries: Vec<Found>) -> Recovered {
+        let mut recovered = Recovered::default();
+        for entry in entries {
+            let id = entry.id;
+            match serde_json::from_str::<Kept>(&entry.record) {
+                Ok(Kept::Delete(hidden)) => {
+                    let hidden = Hidden { id, ..hidden };
+                    self.hidden.lock().insert(hidden.key.clone(), hidden);
+                    recovered.deletions += 1;
+                }
+                Ok(Kept::File(record)) => self.take_up_file(entry, *record, &mut recovered),
+                Err(error) => tracing::error!(
+                    "an entry of the journal in {} cannot be read ({error}); it stays there",
+                    self.spooled_in()
+                ),
+            }
+        }
+        recovered
+    }
+
+    fn take_up_file(
+        self: &Arc<Self>,
+        entry: Found,
+        record: Record,
+        recovered: &mut Recovered,
+    ) {
+        let mut state = State::from_record(record);
+        if let Some(upload) = &mut state.upload {
+            let parts = entry.parts.iter().filter_map(|(number, part)| {
+                let part: Acknowledged = serde_json::from_str(part).ok()?;
+                Some((i32::try_from(*number).ok()?, part))
+            });
+            upload.parts = parts.filter(|(_, part)| part.upload == upload.id).collect();
+        }
+        let Some(file) = entry.file else {
+            if state.content.local_bytes() > 0 {
+                tracing::error!(
+                    "{}: what was written is gone from {}",
+                    state.key,
+                    self.spooled_in()
+                );
+            }
+            self.throw_out(entry.id);
+            return;
+        };
+        if !state.closed {
+            // Of bytes that were appended one after the other, the journal knows the first.
+            let end = state.content.size();
+            let length = file.len().unwrap_or(end);
+            if length > end && (end == 0 || state.content.covers_local(end - 1..end)) {
+                state.content.put(end..length, Origin::Local);
+            }
+        }
+        if !state.closed && (!state.dirty || state.content.size() == 0) {
+            if let Some(upload) = state.upload.take() {
+                self.throw_away(&upload);
+            }
+            self.throw_out(entry.id);
+            return;
+        }
+        let closed = state.closed;
+        let number = self.number_for(&state, entry.id, closed);
+        let draft = Arc::new(Draft::new(number, entry.id, Arc::new(file), state));
+        if closed {
+            tracing::info!("{}: found in the journal, to be stored", draft.state().key);
+            let mut drafts = self.drafts.lock();
+            drafts.insert(number, draft);
+            self.inodes.lock().set_drafted(number, true);
+            recovered.closed += 1;
+        } else {
+            self.torn.lock().push(draft);
+            recovered.torn += 1;
+        }
+    }
+
+    /// The inode of a draft from the journal: that of its key, if it is in this mount.
+    fn number_for(&self, state: &State, id: u64, closed: bool) -> u64 {
+        // No path has this one: it is in the range that inodes of paths are kept from.
+        let nobody = u64::MAX - id;
+        let Some(path) = state.key.strip_prefix(&self.prefix) else {
+            return nobody;
+        };
+        if !closed || state.aside {
+            return nobody;
+        }
+        let mut inodes = self.inodes.lock();
+        let mut parent = ROOT;
+        let mut components = path.split('/').peekable();
+        let now = std::time::Instant::now();
+        while let Some(name) = components.next() {
+            if !super::names::is_name(name) {
+                return nobody;
+            }
+            let kind = match components.peek() {
+                Some(_) => Kind::Directory(None),
+                None => Kind::of(state.base.clone().unwrap_or_else(Object::nothing)),
+            };
+            let is_last = components.peek().is_none();
+            let inode = inodes.look_up(parent, name, kind, now);
+            if is_last {
+                inodes.set_drafted(inode.number, true);
+                inodes.forget(inode.number, 1);
+            }
+            parent = inode.number;
+        }
+        parent
+    }
+
+    /// Tries to store what waits. `all` tries also what was refused for good, as is worth
+    /// doing with a new session.
+    pub(crate) fn go_on(self: &Arc<Self>, all: bool) {
+        if self.bucket.lease().is_none() || self.look.read_only {
+            return;
+        }
+        for draft in self.pending() {
+            let ready = {
+                let state = draft.state();
+                state.flight.is_none() && (all || state.may_pass || state.failed.is_none())
+            };
+            if ready {
+                self.publish_later(&draft);
+            }
+        }
+        for hidden in self.to_be_deleted() {
+            let fs = Arc::clone(self);
+            tokio::spawn(async move { fs.remove_hidden(hidden).await });
+        }
+        if !self.torn.lock().is_empty() {
+            let fs = Arc::clone(self);
+            tokio::spawn(async move { fs.store_torn().await });
+        }
+    }
+
+    fn to_be_deleted(&self) -> Vec<Hidden> {
+        let hidden = self.hidden.lock();
+        let files = self.files.lock();
+        let is_read = |hidden: &&Hidden| !files.any(|file| file.number == hidden.number);
+        hidden.values().filter(is_read).cloned().collect()
+    }
+
+    async fn store_torn(self: &Arc<Self>) {
+        let torn = std::mem::take(&mut *self.torn.lock());
+        let count = torn.len();
+        self.storing_torn.fetch_add(count, Ordering::Relaxed);
+        for draft in torn {
+            let snapshot = Snapshot::of(&draft.state());
+            let nobody = Asker::nobody();
+            let recovered = Aside::Recovered;
+            let outcome = self.set_aside(&nobody, &draft, &snapshot, recovered).await;
+            if let Err(error) = outcome {
+                tracing::warn!("{}: {error}", snapshot.key);
+                if may_pass(&error) {
+                    self.torn.lock().push(draft);
+                }
+            }
+        }
+        self.storing_torn.fetch_sub(count, Ordering::Relaxed);
+        self.stored_something.send_modify(|count| *count += 1);
+    }
+
+    /// Stores what waits, as far as that goes without asking anybody. Returns how many files
+    /// still wait.
+    pub(crate) async fn finish(self: &Arc<Self>) -> usize {
+        let mut attempts = self.stored_something.subscribe();
+        self.go_on(true);
+        loop {
+            attempts.borrow_and_update();
+            let waiting = self.waiting();
+            let is_busy = self.storing_torn.load(Ordering::Relaxed) > 0
+                || self.pending().iter().any(|draft| draft.state().flight.is_some());
+            if waiting == 0 || !is_busy || self.bucket.lease().is_none() {
+                return waiting;
+            }
+            // A session may end meanwhile, of which nobody tells here.
+            let _ = tokio::time::timeout(LOOK_AGAIN, attempts.changed()).await;
+        }
+    }
+
+    /// What waits to be stored: keys, sizes in bytes, and why it waits if it failed before.
+    pub(crate) fn waiting_files(&self) -> Vec<(String, u64, Option<String>)> {
+        let torn = self.torn.lock().clone();
+        let drafts = self.pending().into_iter().chain(torn);
+        drafts
+            .map(|draft| {
+                let state = draft.state();
+                (state.key.clone(), state.left(), state.failed.clone())
+            })
+            .collect()
+    }
+}
+
+impl State {
+    /// As the journal has it.
+    pub(super) fn from_record(record: Record) -> Self {
+        let remote = |source: super::draft::SourceRecord| {
+            Arc::new(Remote::new(0, source.key, source.object))
+        };
+        let mut state = Self::new_file(record.key, record.posix);
+        state.content = record.content;
+        state.delta = record.delta;
+        state.sources = record.sources.into_iter().map(remote).collect();
+        state.base = record.base;
+        state.kept = record.kept.map(Arc::new);
+        state.version = record.version;
+        // Whatever the counter was, this is not stored.
+        state.stored = record.version.wrapping_sub(1);
+        state.dirty = record.dirty;
+        state.closed = record.closed;
+        state.aside = record.aside;
+        state.nonce = record.nonce;
+        state.upload = record.upload;
+        state
+    }
+}
+
+impl FileSystem {
+    /// An entry of the journal is done with.
+    pub(super) fn throw_out(&self, id: u64) {
+        if let Some(spool) = &self.spool
+            && let Err(error) = spool.discard(id)
+        {
+            tracing::warn!("the journal: {error}");
+        }
+    }
+
+    /// Where unsaved writes are, for people.
+    pub(crate) fn spooled_in(&self) -> String {
+        let directory = self.spool.as_ref().map(|spool| spool.directory().display());
+        directory.map(|directory| directory.to_string()).unwrap_or_default()
+    }
+
+    /// How many files wait to be stored.
+    pub(crate) fn waiting(&self) -> usize {
+        let torn = self.torn.lock().len() + self.storing_torn.load(Ordering::Relaxed);
+        self.pending().len() + torn
+    }
+}
+
+impl From<crate::spool::SpoolError> for FsError {
+    fn from(error: crate::spool::SpoolError) -> Self {
+        match error {
+            crate::spool::SpoolError::Full(text) => Self::NoSpace(text),
+            error => Self::Spool(error.to_string()),
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! Sending a draft: as one PUT, as a copy, or in parts.
+//!
+//! What S3 has acknowledged is journalled, so that another session, and another run of the
+//! program, go on where this one stopped. An upload is only ever thrown away by its id, and the
+//! ids are those in this journal.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use md5::{Digest, Md5};
+
+use super::draft::{Acknowledged, Draft, SINGLE, Upload, blocking};
+use super::plan::{Job, LARGEST_PART, Part, plan};
+use super::publish::Snapshot;
+use super::{FileSystem, FsError};
+use crate::auth::Asker;
+use crate::store::StoreError;
+use crate::store::write::{Payload, Source, Stored};
+
+/// How many parts of one file are sent at once.
+const AT_ONCE: usize = 4;
+
+/// How much one server-side copy takes at most, so that several can run side by side.
+const COPIED_AT_ONCE: u64 = 512 << 20;
+
+/// How much of a file is read at once to compute its digest.
+const CHUNK: usize = 256 << 10;
+
+impl FileSystem {
+    /// Sends a snapshot under its condition. Returns the tag of what is stored now.
+    pub(super) async fn send(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        snapshot: &Snapshot,
+    ) -> Result<String, FsError> {
+        if let Some(source) = copied(snapshot) {
+            let (header, condition) = (snapshot.header(), snapshot.condition());
+            let bucket = &self.bucket;
+            let copied = bucket.copy(asker, &source, &snapshot.key, &header, &condition);
+            return Ok(copied.await?);
+        }
+        let size = snapshot.delta.size();
+        if size <= SINGLE {
+            self.hydrate(asker, draft, 0..size).await?;
+            let payload = payload(draft, 0..size).await?;
+            let (header, condition) = (snapshot.header(), snapshot.condition());
+            let bucket = &self.bucket;
+            self.upload_limit.take(size).await;
+            let put = bucket.put(asker, &snapshot.key, &payload, &header, &condition);
+            return Ok(put.await?);
+        }
+        self.send_in_parts(asker, draft, snapshot).await
+    }
+
+    async fn send_in_parts(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        snapshot: &Snapshot,
+    ) -> Result<String, FsError> {
+        let parts = plan(&snapshot.delta, self.budget.part, COPIED_AT_ONCE)
+            .map_err(|_| FsError::TooLarge)?;
+        let upload = self.upload_for(asker, draft, snapshot).await?;
+        let stored: BTreeMap<i32, String> = stream::iter(parts)
+            .map(|part| {
+                let (fs, upload) = (Arc::clone(self), upload.clone());
+                let (draft, snapshot) = (Arc::clone(draft), snapshot.clone());
+                let asker = *asker;
+                async move { fs.part(&asker, &draft, &snapshot, &upload, part).await }
+            })
+            .buffer_unordered(AT_ONCE)
+            .try_collect()
+            .await?;
+        let stored: Vec<Stored> = stored
+            .into_iter()
+            .map(|(number, etag)| Stored { number, etag })
+            .collect();
+        let condition = snapshot.condition();
+        let bucket = &self.bucket;
+        let done = bucket.complete(asker, &snapshot.key, &upload.id, &stored, &condition);
+        Ok(done.await?)
+    }
+
+    /// The upload that sends this snapshot: the one that was begun for it, or a new one.
+    async fn upload_for(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        snapshot: &Snapshot,
+    ) -> Result<Upload, FsError> {
+        let begun = draft.state().upload.clone();
+        if let Some(begun) = begun {
+            if begun.version == snapshot.version && begun.key == snapshot.key {
+                return Ok(begun);
+            }
+            self.throw_away(&begun);
+            draft.state().upload = None;
+        }
+        let (key, header) = (snapshot.key.clone(), snapshot.header());
+        let id = self.bucket.begin_upload(asker, &key, &header).await?;
+        let upload = Upload {
+            id,
+            key,
+            version: snapshot.version,
+            parts: BTreeMap::new(),
+        };
+        let mut state = draft.state();
+        state.upload = Some(upload.clone());
+        self.journal(draft, &mut state)?;
+        Ok(upload)
+    }
+
+    /// Throws an upload away that will not be completed, by and by.
+    pub(super) fn throw_away(self: &Arc<Self>, upload: &Upload) {
+        let (fs, upload) = (Arc::clone(self), upload.clone());
+        tokio::spawn(async move {
+            let nobody = Asker::nobody();
+            if let Err(error) = fs.bucket.abort(&nobody, &upload.key, &upload.id).await {
+                tracing::info!(
+                    "the parts of an upload of {} stay in the bucket, unseen ({error}); a \
+                     lifecycle rule for incomplete multipart uploads removes them",
+                    upload.key
+                );
+            }
+        });
+    }
+
+    /// Sends or copies one part, unless S3 has it already. Returns its number and tag.
+    async fn part(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        snapshot: &Snapshot,
+        upload: &Upload,
+        part: Part,
+    ) -> Result<(i32, String), FsError> {
+        let acknowledged = {
+            let state = draft.state();
+            let known = state.upload.as_ref().and_then(|u| u.parts.get(&part.number));
+            known.cloned()
+        };
+        if let Some(known) = acknowledged
+            && (known.start, known.end) == (part.range.start, part.range.end)
+            && known.upload == upload.id
+        {
+            return Ok((part.number, known.etag));
+        }
+        let key = &upload.key;
+        let etag = match part.job {
+            Job::Copy { source, offset } => {
+                let source = snapshot.sources.get(source as usize);
+                let source = source.ok_or(FsError::BadHandle)?;
+                let range = offset..offset + (part.range.end - part.range.start);
+                let source = Source {
+                    key: source.key.clone(),
+                    etag: source.object.etag.clone(),
+                };
+                let bucket = &self.bucket;
+                let copy = bucket.copy_part(asker, key, &upload.id, part.number, &source, &range);
+                copy.await?
+            }
+            Job::Upload => {
+                let range = part.range.clone();
+                self.hydrate(asker, draft, range.clone()).await?;
+                let payload = payload(draft, range.clone()).await?;
+                self.upload_limit.take(range.end - range.start).await;
+                let bucket = &self.bucket;
+                let put = bucket.put_part(asker, key, &upload.id, part.number, &payload);
+                put.await?
+            }
+        };
+        let known = Acknowledged {
+            start: part.range.start,
+            end: part.range.end,
+            etag: etag.clone(),
+            upload: upload.id.clone(),
+        };
+        let number = u32::try_from(part.number).unwrap_or_default();
+        self.spool()?.put_part(draft.id, number, &known)?;
+        if let Some(upload) = &mut draft.state().upload {
+            upload.parts.insert(part.number, known);
+        }
+        Ok((part.number, etag))
+    }
+}
+
+/// The object of which a snapshot is an unchanged copy, if S3 can copy that at once.
+fn copied(snapshot: &Snapshot) -> Option<Source> {
+    let size_of = |source: u32| {
+        let source = snapshot.sources.get(source as usize)?;
+        Some(source.object.size)
+    };
+    let index = snapshot.delta.is_whole_source(size_of)?;
+    let source = snapshot.sources.get(index as usize)?;
+    let fits = source.object.size <= LARGEST_PART && source.object.size > 0;
+    fits.then(|| Source {
+        key: source.key.clone(),
+        etag: source.object.etag.clone(),
+    })
+}
+
+/// A range of a draft's spool file with its digest.
+async fn payload(draft: &Arc<Draft>, range: std::ops::Range<u64>) -> Result<Payload, FsError> {
+    let file = Arc::clone(&draft.file);
+    let path = file.path().to_owned();
+    let wanted = range.clone();
+    let md5 = blocking(move || {
+        // The SDK reads the file by itself, which must be as long as it is said to be.
+        if file.len()? < wanted.end {
+            file.set_len(wanted.end)?;
+        }
+        let mut digest = Md5::new();
+        let mut chunk = vec![0; CHUNK];
+        let mut at = wanted.start;
+        while at < wanted.end {
+            let length = usize::try_from(wanted.end - at).unwrap_or(CHUNK).min(CHUNK);
+            let read = file.read_at(at, &mut chunk[..length])?;
+            if read == 0 {
+                break;
+            }
+            digest.update(&chunk[..read]);
+            at += read as u64;
+        }
+        Ok::<[u8; 16], FsError>(digest.finalize().into())
+    });
+    if range.is_empty() {
+        return Ok(Payload::Bytes(bytes::Bytes::new()));
+    }
+    Ok(Payload::File {
+        path,
+        range,
+        md5: md5.await??,
+    })
+}
+
+/// Whether storing may work later, without anybody doing anything.
+pub(super) fn may_pass(error: &FsError) -> bool {
+    matches!(
+        error,
+        FsError::Store(
+            StoreError::Session(_) | StoreError::Busy(_) | StoreError::Unreachable { .. }
+        )
+    )
+}

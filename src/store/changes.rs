@@ -1,0 +1,196 @@
+//! The gate for requests that change the bucket: waits for a session, checks the condition where
+//! the store does not, sends, and sends again with the next session.
+//!
+//! A request whose answer was lost has acted, and its repetition is refused by its own
+//! condition. Who sends such a request compares what is there with what it sent, before it
+//! speaks of a conflict.
+
+use std::ops::Range;
+use std::sync::atomic::Ordering;
+
+use super::bucket::Bucket;
+use super::verdict::Action;
+use super::write::{Condition, Header, Payload, Source, Stored};
+use super::StoreError;
+use crate::auth::Asker;
+
+/// Sends with one session after another: `$send` is a request with `$lease`.
+macro_rules! gated {
+    ($bucket:expr, $asker:expr, $action:expr, $key:expr, $count:ident, |$lease:ident| $send:expr) => {{
+        let mut attempt = $bucket.attempt($asker, $action, $key).await?;
+        loop {
+            $bucket.requests().$count.fetch_add(1, Ordering::Relaxed);
+            let outcome = {
+                let $lease = attempt.lease();
+                $send.await
+            };
+            match outcome {
+                Ok(value) => break Ok(attempt.worked(value)),
+                Err(failure) => attempt.again(failure).await?,
+            }
+        }
+    }};
+}
+
+impl Bucket {
+    /// Writes a whole object. Returns its tag.
+    pub(crate) async fn put(
+        &self,
+        asker: &Asker,
+        key: &str,
+        payload: &Payload,
+        header: &Header,
+        condition: &Condition,
+    ) -> Result<String, StoreError> {
+        let support = self.find_out().await;
+        let condition = if support.holds_on_put(condition) {
+            support.spell(condition)
+        } else {
+            self.check(asker, key, condition).await?;
+            Condition::Always
+        };
+        gated!(self, asker, Action::Write, key, put, |lease| lease
+            .s3
+            .put(key, payload, header, &condition))
+    }
+
+    /// Begins a multipart upload. Returns its id.
+    pub(crate) async fn begin_upload(
+        &self,
+        asker: &Asker,
+        key: &str,
+        header: &Header,
+    ) -> Result<String, StoreError> {
+        gated!(self, asker, Action::Write, key, put, |lease| lease
+            .s3
+            .begin_upload(key, header))
+    }
+
+    /// Sends a part. Returns its tag.
+    pub(crate) async fn put_part(
+        &self,
+        asker: &Asker,
+        key: &str,
+        upload: &str,
+        number: i32,
+        payload: &Payload,
+    ) -> Result<String, StoreError> {
+        gated!(self, asker, Action::Write, key, put, |lease| lease
+            .s3
+            .put_part(key, upload, number, payload))
+    }
+
+    /// Has S3 copy a range of an object into a part. Returns the part's tag.
+    pub(crate) async fn copy_part(
+        &self,
+        asker: &Asker,
+        key: &str,
+        upload: &str,
+        number: i32,
+        source: &Source,
+        range: &Range<u64>,
+    ) -> Result<String, StoreError> {
+        gated!(self, asker, Action::Write, key, copy, |lease| lease
+            .s3
+            .copy_part(key, upload, number, source, range))
+    }
+
+    /// Puts the parts together. Returns the object's tag.
+    pub(crate) async fn complete(
+        &self,
+        asker: &Asker,
+        key: &str,
+        upload: &str,
+        parts: &[Stored],
+        condition: &Condition,
+    ) -> Result<String, StoreError> {
+        let condition = if self.find_out().await.complete {
+            condition.clone()
+        } else {
+            self.check(asker, key, condition).await?;
+            Condition::Always
+        };
+        gated!(self, asker, Action::Write, key, put, |lease| lease
+            .s3
+            .complete(key, upload, parts, &condition))
+    }
+
+    /// Throws an upload away.
+    pub(crate) async fn abort(
+        &self,
+        asker: &Asker,
+        key: &str,
+        upload: &str,
+    ) -> Result<(), StoreError> {
+        gated!(self, asker, Action::Write, key, delete, |lease| lease
+            .s3
+            .abort(key, upload))
+    }
+
+    /// Has S3 copy a whole object of at most 5 GiB, with another header. Returns the tag.
+    pub(crate) async fn copy(
+        &self,
+        asker: &Asker,
+        source: &Source,
+        key: &str,
+        header: &Header,
+        condition: &Condition,
+    ) -> Result<String, StoreError> {
+        let condition = if self.find_out().await.copy {
+            condition.clone()
+        } else {
+            self.check(asker, key, condition).await?;
+            Condition::Always
+        };
+        gated!(self, asker, Action::Write, key, copy, |lease| lease
+            .s3
+            .copy(source, key, header, &condition))
+    }
+
+    /// Deletes an object. What is not there is deleted already, whoever did it.
+    pub(crate) async fn delete(
+        &self,
+        asker: &Asker,
+        key: &str,
+        condition: &Condition,
+    ) -> Result<(), StoreError> {
+        let condition = if self.find_out().await.delete {
+            condition.clone()
+        } else {
+            match self.check(asker, key, condition).await {
+                Err(StoreError::NotFound) => return Ok(()),
+                checked => checked?,
+            }
+            Condition::Always
+        };
+        let outcome = gated!(self, asker, Action::Delete, key, delete, |lease| lease
+            .s3
+            .delete(key, &condition));
+        match outcome {
+            Err(StoreError::NotFound) => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Checks a condition by HEAD, for stores that do not check it themselves.
+    async fn check(
+        &self,
+        asker: &Asker,
+        key: &str,
+        condition: &Condition,
+    ) -> Result<(), StoreError> {
+        if *condition == Condition::Always {
+            return Ok(());
+        }
+        let found = match self.head(asker, key).await {
+            Err(StoreError::NotFound) => None,
+            found => Some(found?),
+        };
+        match (condition, found) {
+            (Condition::Absent, None) => Ok(()),
+            (Condition::Is(etag), Some(found)) if found.etag == *etag => Ok(()),
+            (Condition::Is(_), None) => Err(StoreError::NotFound),
+            _ => Err(StoreError::Changed),
+        }
+    }
+}
