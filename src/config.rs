@@ -206,6 +206,7 @@ impl Config {
                 memory: args.memory_limit,
                 part: args.part_size.max(1 << 20),
                 write_back: args.write_back,
+                pause: crate::fs::PAUSE,
             },
             max_requests: usize::try_from(args.max_requests).unwrap_or(64),
             settings,
@@ -281,7 +282,9 @@ fn host() -> String {
 
 /// How objects are written.
 fn settings(args: &MountArgs) -> Result<Settings, ConfigError> {
-    if args.sse_kms_key_id.is_some() && !matches!(args.sse.as_deref(), None | Some("aws:kms" | "aws:kms:dsse")) {
+    if args.sse_kms_key_id.is_some()
+        && !matches!(args.sse.as_deref(), None | Some("aws:kms" | "aws:kms:dsse"))
+    {
         return Err(ConfigError(
             "--sse-kms-key-id goes with --sse aws:kms (or aws:kms:dsse)".to_owned(),
         ));

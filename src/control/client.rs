@@ -163,8 +163,14 @@ impl Bar {
         self.most = self.most.max(bytes).max(1);
         self.drawn = true;
         let done = (self.most - bytes) * Self::WIDTH / self.most;
-        let bar: String = (0..Self::WIDTH).map(|i| if i < done { '#' } else { '.' }).collect();
-        let _ = write!(out, "\r[{bar}] {files} files, {} MiB left \x1b[K", bytes >> 20);
+        let bar: String = (0..Self::WIDTH)
+            .map(|i| if i < done { '#' } else { '.' })
+            .collect();
+        let _ = write!(
+            out,
+            "\r[{bar}] {files} files, {} MiB left \x1b[K",
+            bytes >> 20
+        );
     }
 
     fn clear(&self) {

@@ -61,14 +61,14 @@ impl FileSystem {
         let size = snapshot.content.size();
         if let Err(error) = self.hydrate(asker, draft, 0..size).await {
             return Err(match error {
-                FsError::Store(StoreError::Changed | StoreError::NotFound) => FsError::Conflict(
-                    format!(
+                FsError::Store(StoreError::Changed | StoreError::NotFound) => {
+                    FsError::Conflict(format!(
                         "{meant} was changed by somebody else, and with it the parts that were \
                          not changed here, so no whole file can be stored; what was written is \
                          kept in {}",
                         draft.file.path().display()
-                    ),
-                ),
+                    ))
+                }
                 error => error,
             });
         }
@@ -90,7 +90,9 @@ impl FileSystem {
             self.is_aside(draft, &attempt, etag, &meant, why);
             return Ok(());
         }
-        Err(FsError::Spool(format!("{meant}: no name beside it is free")))
+        Err(FsError::Spool(format!(
+            "{meant}: no name beside it is free"
+        )))
     }
 
     /// A draft has got another name. Handles on it go on with that; the inode is the

@@ -91,8 +91,14 @@ impl FileSystem {
         Attributes {
             size,
             mode: kind | mode.map_or(permissions, |mode| mode & PERMISSIONS),
-            uid: look.all_uid.or(posix.and_then(|p| p.uid)).unwrap_or(look.uid),
-            gid: look.all_gid.or(posix.and_then(|p| p.gid)).unwrap_or(look.gid),
+            uid: look
+                .all_uid
+                .or(posix.and_then(|p| p.uid))
+                .unwrap_or(look.uid),
+            gid: look
+                .all_gid
+                .or(posix.and_then(|p| p.gid))
+                .unwrap_or(look.gid),
             atime: named(|p| p.atime).unwrap_or(mtime),
             mtime,
             ctime,
@@ -125,7 +131,7 @@ impl FileSystem {
         let draft = match self.draft(number) {
             Some(draft) => draft,
             None => {
-                let inode = self.confirm(asker, number).await?;
+                let inode = self.confirm_lately(asker, number).await?;
                 let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
                 self.begin_on(asker, number, remote, size == 0).await?
             }
@@ -170,7 +176,7 @@ impl FileSystem {
         let (draft, open) = match self.draft(number) {
             Some(draft) => (draft, true),
             None => {
-                let inode = self.confirm(asker, number).await?;
+                let inode = self.confirm_lately(asker, number).await?;
                 let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
                 let remote = self.with_facts(asker, &remote).await?;
                 let draft = self.begin(number, State::of(remote))?;
@@ -239,7 +245,11 @@ impl FileSystem {
         let is_bucket = number == ROOT && self.prefix.is_empty();
         if is_bucket || key.is_err() {
             // The bucket itself has no marker, and what has no name needs none.
-            let mut marker = inode.kind.object().cloned().unwrap_or_else(|| self.no_marker());
+            let mut marker = inode
+                .kind
+                .object()
+                .cloned()
+                .unwrap_or_else(|| self.no_marker());
             let mut facts = marker.facts.as_deref().cloned().unwrap_or_default();
             change(&mut facts.posix)?;
             facts.posix.ctime = Some(SystemTime::now());

@@ -48,6 +48,12 @@ impl Caller {
         }
     }
 
+    /// The program that the thread belongs to, by its process id; 0 if that cannot be known.
+    pub(crate) fn program(self) -> u32 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.tid));
+        status.map_or(0, |status| program(&status).unwrap_or(0))
+    }
+
     /// Returns once somebody wants the program to stop, or it is gone.
     pub(crate) async fn stopped(self) {
         if self.tid == 0 {
@@ -72,8 +78,7 @@ impl Caller {
 fn identify(tid: u32) -> Identity {
     // A thread has a name of its own; people and lists know the program's.
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
-    let program = status.lines().find_map(|line| line.strip_prefix("Tgid:"));
-    let program = program.map_or(tid.to_string(), |id| id.trim().to_owned());
+    let program = program(&status).unwrap_or(tid);
     let name = std::fs::read_to_string(format!("/proc/{program}/comm")).unwrap_or_default();
     let name = name.trim_end();
     Identity {
@@ -83,6 +88,12 @@ fn identify(tid: u32) -> Identity {
         },
         may_prompt: !INDEXERS.contains(&name),
     }
+}
+
+/// Reads proc_pid_status(5): the process.
+fn program(status: &str) -> Option<u32> {
+    let line = status.lines().find_map(|line| line.strip_prefix("Tgid:"))?;
+    line.trim().parse().ok()
 }
 
 /// Reads proc_pid_status(5): signals pending for the thread and the process, blocked, ignored.

@@ -10,7 +10,7 @@ use super::draft::{State, nonce};
 use super::file::OpenFile;
 use super::inodes::{Inode, Kind, ROOT};
 use super::names::new_name;
-use super::{FileSystem, FsError};
+use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::{DIRECTORY, Metadata, content_type};
 use crate::store::write::{Condition, Header, Payload};
@@ -33,6 +33,7 @@ impl FileSystem {
     pub(crate) async fn create(
         &self,
         asker: &Asker,
+        caller: Caller,
         parent: u64,
         name: &OsStr,
         birth: Birth,
@@ -47,9 +48,12 @@ impl FileSystem {
             if exclusive {
                 return Err(FsError::Exists);
             }
-            let (handle, _) = self.open(asker, known.number, true, true).await?;
+            let (handle, _) = self.open(asker, caller, known.number, true, true).await?;
             let kind = known.kind.clone();
-            let inode = self.inodes.lock().look_up(parent, name, kind, Instant::now());
+            let inode = self
+                .inodes
+                .lock()
+                .look_up(parent, name, kind, Instant::now());
             return Ok((inode, handle));
         }
         self.keep_directory(asker, parent).await?;
@@ -90,6 +94,7 @@ impl FileSystem {
         self.inodes.lock().cache_in_kernel(inode.number);
         let file = OpenFile::new(inode.number, true, None);
         *file.draft.lock() = Some(draft);
+        file.is_used_by(caller);
         let handle = self.files.lock().open(Arc::new(file));
         Ok((inode, handle))
     }
@@ -142,7 +147,9 @@ impl FileSystem {
         };
         let posix = self.born(parent, birth, libc::S_IFLNK);
         let body = Bytes::copy_from_slice(target.as_bytes());
-        let object = self.put_new(asker, &key, body, posix, content_type(name)).await?;
+        let object = self
+            .put_new(asker, &key, body, posix, content_type(name))
+            .await?;
         let kind = Kind::of(object);
         let now = Instant::now();
         let inode = self.inodes.lock().look_up(parent, name, kind.clone(), now);
@@ -225,7 +232,11 @@ impl FileSystem {
         };
         let size = body.len() as u64;
         let (payload, absent) = (Payload::Bytes(body), Condition::Absent);
-        let etag = match self.bucket.put(asker, key, &payload, &header, &absent).await {
+        let etag = match self
+            .bucket
+            .put(asker, key, &payload, &header, &absent)
+            .await
+        {
             Err(StoreError::Changed) => {
                 // The answer to an earlier attempt may have been lost.
                 let found = self.bucket.head(asker, key).await?;
@@ -260,7 +271,10 @@ impl FileSystem {
         if inode.unlinked {
             return Err(FsError::NotFound);
         }
-        if matches!(inode.kind, Kind::Directory(Some(_))) {
+        // One without a tag was there when it was last seen, by an earlier mount maybe.
+        if let Kind::Directory(Some(marker)) = &inode.kind
+            && !marker.etag.is_empty()
+        {
             return Ok(());
         }
         let key = self.key(number)?;
@@ -279,7 +293,9 @@ impl FileSystem {
             Err(error) => return Err(error.into()),
         };
         let object = match found {
-            Some(crate::store::Entry::Object(found, object)) if found == marker => object,
+            Some(crate::store::Entry::Object(found, object)) if found == marker => {
+                self.marker(asker, &marker, object).await
+            }
             _ => {
                 let look = self.attributes_of(&inode);
                 let birth = Birth {
@@ -289,7 +305,10 @@ impl FileSystem {
                 };
                 let posix = self.born(number, birth, libc::S_IFDIR);
                 let kind = DIRECTORY.to_owned();
-                match self.put_new(asker, &marker, Bytes::new(), posix, kind).await {
+                match self
+                    .put_new(asker, &marker, Bytes::new(), posix, kind)
+                    .await
+                {
                     Err(FsError::Exists) => return Ok(()),
                     made => made?,
                 }

@@ -25,7 +25,7 @@ use super::inodes::Kind;
 use super::pages::PAGE;
 use super::plan::LARGEST;
 use super::recover::Kept;
-use super::{FileSystem, FsError};
+use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::spool::SpoolFile;
 use crate::store::metadata::{Metadata, content_type};
@@ -281,7 +281,10 @@ impl State {
 
     /// What the object is to carry.
     pub(super) fn content_type(&self) -> String {
-        let kept = self.kept.as_ref().and_then(|facts| facts.content_type.clone());
+        let kept = self
+            .kept
+            .as_ref()
+            .and_then(|facts| facts.content_type.clone());
         // A new name can be a new kind of file, but what somebody set stays.
         kept.unwrap_or_else(|| content_type(self.key.rsplit('/').next().unwrap_or_default()))
     }
@@ -381,7 +384,9 @@ impl FileSystem {
     /// Ends a draft: what the inode is, S3 says from now on.
     pub(super) fn retire(&self, draft: &Arc<Draft>) {
         let mut drafts = self.drafts.lock();
-        let is_it = drafts.get(&draft.number).is_some_and(|d| Arc::ptr_eq(d, draft));
+        let is_it = drafts
+            .get(&draft.number)
+            .is_some_and(|d| Arc::ptr_eq(d, draft));
         if is_it {
             drafts.remove(&draft.number);
             self.inodes.lock().set_drafted(draft.number, false);
@@ -525,12 +530,14 @@ impl FileSystem {
     pub(crate) async fn write(
         self: &Arc<Self>,
         asker: &Asker,
+        caller: Caller,
         handle: u64,
         offset: u64,
         data: Vec<u8>,
         at_end: bool,
     ) -> Result<u32, FsError> {
         let file = self.files.lock().get(handle)?;
+        file.is_used_by(caller);
         let length = u32::try_from(data.len()).map_err(|_| FsError::TooLarge)?;
         let draft = self.attach(asker, &file, false).await?;
         let data = Arc::new(data);

@@ -9,7 +9,7 @@ use parking_lot::Mutex;
 use super::ahead::Window;
 use super::draft::Draft;
 use super::pages::{BLOCK, Blocks, Claim, Flight, Held, PAGE, PageId};
-use super::{FileSystem, FsError};
+use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::failure::Kind;
 use crate::store::verdict::Action;
@@ -17,9 +17,6 @@ use crate::store::{Bucket, Failure, Lease, Object, StoreError};
 
 /// How often a body that broke off is resumed without having brought a byte.
 const RESUMES: u32 = 5;
-
-/// The pause before a body is resumed.
-const PAUSE: Duration = Duration::from_millis(200);
 
 /// The widest window of read-ahead in bytes, however much memory there is.
 const WIDEST: u64 = 64 << 20;
@@ -56,7 +53,12 @@ pub(crate) struct OpenFile {
     remote: Mutex<Option<Arc<Remote>>>,
     /// What it writes to, once it has.
     pub(super) draft: Mutex<Option<Arc<Draft>>>,
+    /// The programs that opened it or wrote to it.
+    users: Mutex<Vec<u32>>,
 }
+
+/// How many programs are told apart that have one handle; with more, all count.
+const USERS: usize = 16;
 
 impl OpenFile {
     pub(super) fn new(number: u64, writes: bool, remote: Option<Arc<Remote>>) -> Self {
@@ -65,7 +67,34 @@ impl OpenFile {
             writes,
             remote: Mutex::new(remote),
             draft: Mutex::default(),
+            users: Mutex::default(),
         }
+    }
+
+    /// This program has opened it, or writes to it.
+    pub(super) fn is_used_by(&self, caller: Caller) {
+        let mut users = self.users.lock();
+        // Mostly it is the same thread as ever.
+        if users.last() == Some(&caller.tid) || users.len() > 2 * USERS {
+            return;
+        }
+        let program = caller.program();
+        if !users.contains(&program) {
+            users.push(program);
+        }
+        users.retain(|user| *user != caller.tid);
+        users.push(caller.tid);
+    }
+
+    /// Whether a program that closes it has used it. One that was started with it open, and
+    /// closes what it knows nothing of, has not.
+    pub(super) fn was_used_by(&self, caller: Caller) -> bool {
+        let users = self.users.lock();
+        caller.tid == 0
+            || users.contains(&0)
+            || users.len() > 2 * USERS
+            || users.contains(&caller.tid)
+            || users.contains(&caller.program())
     }
 
     /// The version that it reads.
@@ -104,6 +133,7 @@ impl FileSystem {
     pub(crate) async fn open(
         &self,
         asker: &Asker,
+        caller: Caller,
         number: u64,
         writes: bool,
         truncate: bool,
@@ -118,6 +148,7 @@ impl FileSystem {
             None => self.remote_of(number)?,
         };
         let file = OpenFile::new(number, writes, remote);
+        file.is_used_by(caller);
         if truncate {
             let draft = self.attach(asker, &file, true).await?;
             self.resize(&draft, 0).await?;
@@ -229,7 +260,9 @@ impl FileSystem {
         }
         if range.is_empty() {
             // Even that there is nothing is content.
-            self.bucket.attempt(asker, Action::Read, &remote.key).await?;
+            self.bucket
+                .attempt(asker, Action::Read, &remote.key)
+                .await?;
             return Ok(self.bucket.while_live(|| hand_out(&[])));
         }
         self.read_ahead(remote, range.clone());
@@ -382,12 +415,13 @@ impl FileSystem {
 
     fn take_off(&self, lease: &Lease, file: &Arc<Remote>, flight: Flight) {
         let (bucket, lease, file) = (Arc::clone(&self.bucket), lease.clone(), Arc::clone(file));
-        tokio::spawn(async move { fly(&bucket, &lease, &file, flight).await });
+        let pause = self.budget.pause;
+        tokio::spawn(async move { fly(&bucket, &lease, &file, flight, pause).await });
     }
 }
 
 /// Brings one flight's bytes in; a body that breaks off is resumed where it did.
-async fn fly(bucket: &Bucket, lease: &Lease, file: &Remote, mut flight: Flight) {
+async fn fly(bucket: &Bucket, lease: &Lease, file: &Remote, mut flight: Flight, pause: Duration) {
     let mut resumes = 0;
     loop {
         let before = flight.at;
@@ -418,7 +452,7 @@ async fn fly(bucket: &Bucket, lease: &Lease, file: &Remote, mut flight: Flight) 
             return flight.fail(&failure);
         }
         tracing::debug!("a body broke off, resuming it: {broke}");
-        tokio::time::sleep(PAUSE).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
@@ -446,6 +480,23 @@ impl FileSystem {
             .lock()
             .refresh(number, object)
             .ok_or(FsError::NotFound)
+    }
+
+    /// The same for a request that carries a condition: what was confirmed just now is not asked
+    /// for again. If it is wrong after all, S3 refuses, and the kernel resolves the path anew
+    /// and comes again (`retry_estale` in include/linux/namei.h).
+    pub(super) async fn confirm_lately(
+        &self,
+        asker: &Asker,
+        number: u64,
+    ) -> Result<super::inodes::Inode, FsError> {
+        let inode = self.inode(number)?;
+        let facts = inode.kind.object().and_then(|object| object.facts.as_ref());
+        let is_fresh = !inode.doubted && inode.seen.elapsed() < self.look.ttl;
+        if is_fresh && facts.is_some_and(|facts| facts.complete) {
+            return Ok(inode);
+        }
+        self.confirm(asker, number).await
     }
 }
 

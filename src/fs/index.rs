@@ -159,6 +159,16 @@ impl Index {
         matches.then(|| entry.metadata.clone())
     }
 
+    /// The metadata that an object had when it was last seen, which may have changed since.
+    pub(crate) fn last(&self, key: &str) -> Option<Metadata> {
+        let known = self.state.lock().known(key);
+        match known {
+            Known::Entry(entry) => Some(entry.metadata.clone()),
+            Known::Removed => None,
+            Known::Nothing => Some(self.read(key)?.metadata),
+        }
+    }
+
     /// Remembers the metadata of an object; `modified` is its Last-Modified, if that is known.
     pub(crate) fn put(
         &self,

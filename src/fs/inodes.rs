@@ -9,7 +9,8 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::time::{Instant, SystemTime};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::store::Object;
 
@@ -74,7 +75,10 @@ impl Kind {
 
     /// Takes over what an earlier answer knew of the same object and this one does not.
     fn enrich(&mut self, before: &Self) {
-        if let (Self::Directory(now @ None), Self::Directory(before)) = (&mut *self, before) {
+        // A marker without a tag is only remembered: see `FileSystem::marker_before`.
+        if let (Self::Directory(now), Self::Directory(before @ Some(_))) = (&mut *self, before)
+            && now.as_ref().is_none_or(|marker| marker.etag.is_empty())
+        {
             now.clone_from(before);
             return;
         }
@@ -83,6 +87,14 @@ impl Kind {
             && now.facts.is_none()
         {
             now.facts.clone_from(&before.facts);
+            // Written since: somebody may have changed the metadata, and nothing else.
+            let (one, other) = (now.modified.max(before.modified), now.modified.min(before.modified));
+            let apart = one.duration_since(other).unwrap_or_default();
+            if apart >= Duration::from_secs(1)
+                && let Some(facts) = now.facts.as_mut().map(Arc::make_mut)
+            {
+                facts.complete = false;
+            }
         }
     }
 }
@@ -304,7 +316,10 @@ impl Inodes {
         let Some(inode) = self.by_number.get_mut(&number) else {
             return;
         };
-        let before = (inode.parent, std::mem::replace(&mut inode.name, name.into()));
+        let before = (
+            inode.parent,
+            std::mem::replace(&mut inode.name, name.into()),
+        );
         inode.parent = parent;
         inode.seen = Instant::now();
         if self.by_name.get(&before) == Some(&number) {
@@ -349,7 +364,9 @@ impl Inodes {
             directory == ROOT
         };
         let known = self.by_number.keys().copied();
-        known.filter(|&number| number != directory && is_below(number)).collect()
+        known
+            .filter(|&number| number != directory && is_below(number))
+            .collect()
     }
 
     /// The path from the root without slashes at its ends; `None` if a parent is forgotten.
@@ -460,13 +477,16 @@ mod tests {
         let (mut a, mut b) = (Inodes::default(), Inodes::default());
         b.look_up(ROOT, "other", file("x"), Instant::now());
         let first = a
-              .look_up(ROOT, "dir", Kind::Directory(None), Instant::now())
+            .look_up(ROOT, "dir", Kind::Directory(None), Instant::now())
             .number;
         let second = b
-              .look_up(ROOT, "dir", Kind::Directory(None), Instant::now())
+            .look_up(ROOT, "dir", Kind::Directory(None), Instant::now())
             .number;
         assert_eq!(first, second);
-        assert_eq!(a.number(first, "f", Type::File), b.number(first, "f", Type::File));
+        assert_eq!(
+            a.number(first, "f", Type::File),
+            b.number(first, "f", Type::File)
+        );
     }
 
     #[test]

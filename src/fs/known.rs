@@ -161,7 +161,11 @@ impl Known {
         begun: Instant,
         names: HashMap<Box<str>, Kind>,
     ) {
-        if self.changed.peek(&directory).is_some_and(|changed| *changed >= begun) {
+        if self
+            .changed
+            .peek(&directory)
+            .is_some_and(|changed| *changed >= begun)
+        {
             return;
         }
         self.forget(directory);

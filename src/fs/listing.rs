@@ -17,7 +17,7 @@ use super::names::is_name;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::verdict::Action;
-use crate::store::{Entry, Query};
+use crate::store::{Entry, Facts, Object, Query};
 
 /// How many HEADs are asked at once for the metadata of a listing.
 const HEADS: usize = 32;
@@ -226,6 +226,9 @@ impl FileSystem {
         names.extend(fresh.filter_map(|entry| self.found(&stream.prefix, entry, seen)));
         let (mut found, held_back) = settle(names, upto);
         self.add_local(stream, index, &mut found);
+        if index == 0 {
+            self.see_marker(asker, stream, &page.entries).await;
+        }
         if self.look.posix_metadata {
             self.ask_for_metadata(asker, stream, &mut found).await;
         }
@@ -331,11 +334,43 @@ impl FileSystem {
         found.append(&mut local);
     }
 
+    /// Takes in what the listing of a directory says of its own marker, which no other listing
+    /// shows. S3 is asked for the attributes if they are new.
+    async fn see_marker(&self, asker: &Asker, stream: &Stream, entries: &[Entry]) {
+        let is_own = |entry: &&Entry| entry.key() == stream.prefix;
+        let Some(Entry::Object(key, object)) = entries.iter().find(is_own) else {
+            return;
+        };
+        let marker = self.marker(asker, key, object.clone()).await;
+        if marker.facts.is_some() {
+            let mut inodes = self.inodes.lock();
+            inodes.attributes_stored(stream.number, marker);
+        }
+    }
+
+    /// What was last seen of a directory's marker. Without a tag, because it may have changed
+    /// since: the listing of the directory above does not say.
+    fn marker_before(&self, key: &str) -> Option<Object> {
+        let posix = self.index.last(key)?;
+        Some(Object {
+            size: 0,
+            modified: self.look.born,
+            etag: String::new(),
+            facts: Some(Arc::new(Facts {
+                posix,
+                ..Facts::default()
+            })),
+        })
+    }
+
     /// Reads one entry of a listing; `None` for what cannot be a name.
     fn found(&self, prefix: &str, entry: &Entry, seen: Instant) -> Option<Found> {
         let rest = entry.key().strip_prefix(prefix)?;
         let (name, kind) = match entry {
-            Entry::Prefix(_) => (rest.strip_suffix('/')?, Kind::Directory(None)),
+            Entry::Prefix(key) => {
+                let name = rest.strip_suffix('/')?;
+                (name, Kind::Directory(self.marker_before(key)))
+            }
             // The directory's own marker.
             Entry::Object(..) if rest.is_empty() => return None,
             Entry::Object(key, object) => (rest, Kind::of(self.recall(key, object.clone()))),
@@ -387,7 +422,6 @@ mod tests {
     use std::time::SystemTime;
 
     use super::*;
-    use crate::store::Object;
 
     fn file(name: &str) -> Found {
         let object = Object {

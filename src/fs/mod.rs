@@ -157,6 +157,9 @@ pub(crate) struct Look {
     pub(crate) serve_when_locked: bool,
 }
 
+/// The usual first pause before what broke off is tried again.
+pub(crate) const PAUSE: Duration = Duration::from_millis(200);
+
 /// How the mount reads.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Budget {
@@ -166,6 +169,8 @@ pub(crate) struct Budget {
     pub(crate) part: u64,
     /// Whether closing a file waits for the local disk only.
     pub(crate) write_back: bool,
+    /// The first pause before what broke off is tried again; the next ones are longer.
+    pub(crate) pause: Duration,
 }
 
 /// What a mount keeps on the local disk, and how fast it sends.
@@ -357,3 +362,6 @@ impl<T: Clone> Handles<T> {
         self.open.remove(&number);
     }
 }
+
+#[cfg(test)]
+mod model_tests;

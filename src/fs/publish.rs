@@ -19,7 +19,7 @@ use super::extents::{Extents, From as Origin, Piece};
 use super::file::Remote;
 use super::inodes::Kind;
 use super::upload::may_pass;
-use super::{FileSystem, FsError};
+use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::Metadata;
 use crate::store::write::{Condition, Header};
@@ -28,10 +28,7 @@ use crate::store::{Facts, Object, StoreError};
 /// How long storing goes on trying while S3 is busy or out of reach and somebody waits.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// The first pause between two attempts; each is twice as long as the one before.
-const PAUSE: Duration = Duration::from_millis(500);
-
-/// The longest pause.
+/// The longest pause between two attempts; each is twice as long as the one before.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
 /// What is stored: a draft as it was at one moment.
@@ -187,7 +184,7 @@ impl FileSystem {
             if state.fate == Fate::Unlinked {
                 return Ok(());
             }
-            self.close(draft, &mut state)?;
+            self.promise(draft, &mut state)?;
             Snapshot::of(&state)
         };
         let outcome = match self.store_as(asker, draft, &snapshot).await {
@@ -217,7 +214,7 @@ impl FileSystem {
     }
 
     /// What is in a draft now is what gets stored, also by the next mount.
-    fn close(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
+    fn promise(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
         state.closed = true;
         self.journal(draft, state)?;
         if let Some(before) = state.before.take() {
@@ -240,7 +237,7 @@ impl FileSystem {
         snapshot: &Snapshot,
     ) -> Result<String, FsError> {
         let begun = tokio::time::Instant::now();
-        let mut pause = PAUSE;
+        let mut pause = self.budget.pause;
         let mut snapshot = snapshot.clone();
         loop {
             let error = match self.send(asker, draft, &snapshot).await {
@@ -297,10 +294,17 @@ impl FileSystem {
             Err(StoreError::NotFound) => return Ok(Found::Foreign),
             found => found?,
         };
-        let mark = found.facts.as_ref().and_then(|facts| facts.posix.nonce.clone());
+        let mark = found
+            .facts
+            .as_ref()
+            .and_then(|facts| facts.posix.nonce.clone());
         Ok(match mark {
             Some(mark) if mark == snapshot.mark() => Found::Ours(found),
-            Some(mark) if mark.rsplit_once('-').is_some_and(|(n, _)| n == snapshot.nonce) => {
+            Some(mark)
+                if mark
+                    .rsplit_once('-')
+                    .is_some_and(|(n, _)| n == snapshot.nonce) =>
+            {
                 Found::Earlier(found)
             }
             // Nothing has changed after all: another request of ours was in between.
@@ -400,12 +404,27 @@ impl FileSystem {
         }
     }
 
-    /// Closes a file's writing: stores what was written, and says whether that is done.
-    pub(crate) async fn flush(
+    /// One descriptor of a file is closed: what was written is stored, and whoever closes it
+    /// hears whether that is done.
+    ///
+    /// The kernel says so of every descriptor, also of those that a program was started with
+    /// and closes unseen (`FD_CLOEXEC`), while its parent goes on writing. Storing a file then
+    /// would be once too often, so only those who have used it count.
+    pub(crate) async fn close(
         self: &Arc<Self>,
         asker: &Asker,
+        caller: Caller,
         handle: u64,
     ) -> Result<(), FsError> {
+        let file = self.files.lock().get(handle)?;
+        if !file.was_used_by(caller) {
+            return Ok(());
+        }
+        self.flush(asker, handle).await
+    }
+
+    /// Stores what was written to a file, and says whether that is done.
+    pub(crate) async fn flush(self: &Arc<Self>, asker: &Asker, handle: u64) -> Result<(), FsError> {
         let file = self.files.lock().get(handle)?;
         let draft = match &*file.draft.lock() {
             Some(draft) => Arc::clone(draft),
@@ -418,7 +437,7 @@ impl FileSystem {
             let mut state = draft.state();
             let pending = state.is_pending();
             if pending {
-                self.close(&draft, &mut state)?;
+                self.promise(&draft, &mut state)?;
             }
             pending
         };

@@ -68,12 +68,7 @@ impl FileSystem {
         recovered
     }
 
-    fn take_up_file(
-        self: &Arc<Self>,
-        entry: Found,
-        record: Record,
-        recovered: &mut Recovered,
-    ) {
+    fn take_up_file(self: &Arc<Self>, entry: Found, record: Record, recovered: &mut Recovered) {
         let mut state = State::from_record(record);
         if let Some(upload) = &mut state.upload {
             let parts = entry.parts.iter().filter_map(|(number, part)| {
@@ -217,7 +212,10 @@ impl FileSystem {
             attempts.borrow_and_update();
             let waiting = self.waiting();
             let is_busy = self.storing_torn.load(Ordering::Relaxed) > 0
-                || self.pending().iter().any(|draft| draft.state().flight.is_some());
+                || self
+                    .pending()
+                    .iter()
+                    .any(|draft| draft.state().flight.is_some());
             if waiting == 0 || !is_busy || self.bucket.lease().is_none() {
                 return waiting;
             }
@@ -276,7 +274,9 @@ impl FileSystem {
     /// Where unsaved writes are, for people.
     pub(crate) fn spooled_in(&self) -> String {
         let directory = self.spool.as_ref().map(|spool| spool.directory().display());
-        directory.map(|directory| directory.to_string()).unwrap_or_default()
+        directory
+            .map(|directory| directory.to_string())
+            .unwrap_or_default()
     }
 
     /// How many files wait to be stored.

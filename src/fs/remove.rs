@@ -51,7 +51,10 @@ impl FileSystem {
             None => inode.kind.object().cloned(),
         };
         if let Some(object) = object.filter(|object| !object.etag.is_empty()) {
-            if self.keeps_for_readers(asker, &inode, draft.as_ref()).await? {
+            if self
+                .keeps_for_readers(asker, &inode, draft.as_ref())
+                .await?
+            {
                 self.remove(asker, inode.number, &key, &object).await?;
             } else {
                 self.hide(inode.number, key.clone(), object)?;
@@ -112,7 +115,9 @@ impl FileSystem {
         let drafts = self.drafts.lock();
         let inodes = self.inodes.lock();
         let is_in = |draft: &Arc<Draft>| {
-            inodes.get(draft.number).is_some_and(|i| i.parent == number && !i.unlinked)
+            inodes
+                .get(draft.number)
+                .is_some_and(|i| i.parent == number && !i.unlinked)
         };
         if drafts.values().any(is_in) {
             return Err(FsError::NotEmpty);
@@ -205,7 +210,8 @@ impl FileSystem {
             key: key.clone(),
             object,
         };
-        self.spool()?.put(id, &super::recover::Kept::Delete(hidden.clone()))?;
+        self.spool()?
+            .put(id, &super::recover::Kept::Delete(hidden.clone()))?;
         self.hidden.lock().insert(key, hidden);
         Ok(())
     }
@@ -222,7 +228,10 @@ impl FileSystem {
         }
         let hidden = {
             let hidden = self.hidden.lock();
-            hidden.values().find(|hidden| hidden.number == number).cloned()
+            hidden
+                .values()
+                .find(|hidden| hidden.number == number)
+                .cloned()
         };
         if let Some(hidden) = hidden {
             let fs = Arc::clone(self);

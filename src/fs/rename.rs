@@ -12,6 +12,7 @@ use super::inodes::Inode;
 use super::names::from_kernel;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
+use crate::store::metadata::content_type;
 use crate::store::write::Condition;
 use crate::store::{Entry, Object, Query, StoreError};
 
@@ -39,7 +40,10 @@ impl FileSystem {
             Err(FsError::NotFound | FsError::Store(StoreError::NotFound)) => None,
             Err(error) => return Err(error),
         };
-        match (inode.kind.is_directory(), target.as_ref().map(|t| t.kind.is_directory())) {
+        match (
+            inode.kind.is_directory(),
+            target.as_ref().map(|t| t.kind.is_directory()),
+        ) {
             (true, Some(false)) => return Err(FsError::NotADirectory),
             (false, Some(true)) => return Err(FsError::IsADirectory),
             _ => {}
@@ -47,11 +51,15 @@ impl FileSystem {
         self.keep_directory(asker, parent).await?;
         self.keep_directory(asker, new_parent).await?;
         if inode.kind.is_directory() {
-            self.rename_directory(asker, &inode, target.as_ref(), &new_key).await?;
+            self.rename_directory(asker, &inode, target.as_ref(), &new_key)
+                .await?;
         } else {
-            self.rename_file(asker, &inode, target.as_ref(), &new_key).await?;
+            self.rename_file(asker, &inode, target.as_ref(), &new_key)
+                .await?;
         }
-        self.inodes.lock().rename(inode.number, new_parent, new_name);
+        self.inodes
+            .lock()
+            .rename(inode.number, new_parent, new_name);
         self.names_changed(parent, name, None);
         let kind = self.inode(inode.number).map(|inode| inode.kind).ok();
         self.names_changed(new_parent, new_name, kind);
@@ -75,12 +83,13 @@ impl FileSystem {
         if let Some(draft) = self.draft(inode.number) {
             self.publish(asker, &draft).await?;
         }
-        let inode = self.confirm(asker, inode.number).await?;
+        let inode = self.confirm_lately(asker, inode.number).await?;
         let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
         let mut replaced = None;
         if let Some(target) = target {
             let draft = self.settle(target.number).await;
-            self.keeps_for_readers(asker, target, draft.as_ref()).await?;
+            self.keeps_for_readers(asker, target, draft.as_ref())
+                .await?;
             replaced = match draft {
                 Some(draft) => draft.state().base.clone(),
                 None => target.kind.object().cloned().filter(|o| !o.etag.is_empty()),
@@ -90,10 +99,15 @@ impl FileSystem {
             self.throw_out(hidden.id);
             replaced = Some(hidden.object);
         }
-        let copy = self.copy_to(asker, inode.number, &remote, new_key, replaced).await;
+        let copy = self
+            .copy_to(asker, inode.number, &remote, new_key, replaced)
+            .await;
         let copy = match copy {
             Err(FsError::Store(StoreError::Changed)) => {
-                for number in [Some(inode.number), target.map(|t| t.number)].into_iter().flatten() {
+                for number in [Some(inode.number), target.map(|t| t.number)]
+                    .into_iter()
+                    .flatten()
+                {
                     self.inodes.lock().doubt(number);
                 }
                 self.listings.lock().clear();
@@ -127,6 +141,13 @@ impl FileSystem {
         // parts if it is large, and how to recognise itself.
         let whole = self.with_facts(asker, remote).await?;
         let mut state = State::of(whole);
+        // A new name can be a new kind of file: programs save as `x.tmp` and rename to `x.odt`.
+        // But a type that the old name does not explain was set by somebody, and stays.
+        if let Some(facts) = state.kept.as_mut().map(Arc::make_mut)
+            && facts.content_type.as_deref() == Some(&*content_type(&remote.key))
+        {
+            facts.content_type = Some(content_type(key));
+        }
         state.key = key.to_owned();
         state.base = replaced;
         state.attributes_changed();
@@ -157,7 +178,12 @@ impl FileSystem {
         asker: &Asker,
         remote: &Arc<Remote>,
     ) -> Result<Arc<Remote>, FsError> {
-        if remote.object.facts.as_ref().is_some_and(|facts| facts.complete) {
+        if remote
+            .object
+            .facts
+            .as_ref()
+            .is_some_and(|facts| facts.complete)
+        {
             return Ok(Arc::clone(remote));
         }
         let object = self.bucket.head(asker, &remote.key).await?;
@@ -165,7 +191,11 @@ impl FileSystem {
         if object.etag != remote.object.etag {
             return Err(StoreError::Changed.into());
         }
-        Ok(Arc::new(Remote::new(remote.version, remote.key.clone(), object)))
+        Ok(Arc::new(Remote::new(
+            remote.version,
+            remote.key.clone(),
+            object,
+        )))
     }
 
     /// An inode has another key and another object with the same bytes: whoever has it open
@@ -197,7 +227,10 @@ impl FileSystem {
         target: Option<&Inode>,
         new_key: &str,
     ) -> Result<(), FsError> {
-        let (from, to) = (format!("{}/", self.key(inode.number)?), format!("{new_key}/"));
+        let (from, to) = (
+            format!("{}/", self.key(inode.number)?),
+            format!("{new_key}/"),
+        );
         if to.starts_with(&from) {
             return Err(FsError::Invalid);
         }
@@ -316,8 +349,10 @@ impl FileSystem {
 
     /// What is known below a renamed directory is known by its new keys.
     fn rebind_below(&self, directory: u64, moves: &[Moved]) {
-        let moves: HashMap<&str, &Moved> =
-            moves.iter().map(|moved| (moved.from.as_str(), moved)).collect();
+        let moves: HashMap<&str, &Moved> = moves
+            .iter()
+            .map(|moved| (moved.from.as_str(), moved))
+            .collect();
         let below = self.inodes.lock().below(directory);
         for number in below.into_iter().chain([directory]) {
             let (Ok(inode), Ok(mut key)) = (self.inode(number), self.key(number)) else {

@@ -73,7 +73,12 @@ impl FileSystem {
     }
 
     /// Asks S3 about a name: as a key and as a prefix, side by side. The directory wins.
-    pub(super) async fn ask_for(&self, asker: &Asker, parent: u64, name: &str) -> Result<Kind, FsError> {
+    pub(super) async fn ask_for(
+        &self,
+        asker: &Asker,
+        parent: u64,
+        name: &str,
+    ) -> Result<Kind, FsError> {
         let key = self.key_in(parent, name)?;
         if self.hidden.lock().contains_key(&key) {
             return Err(FsError::NotFound);
@@ -83,10 +88,15 @@ impl FileSystem {
             limit: Some(1),
             ..Query::default()
         };
-        let (object, page) = join!(
-            self.bucket.head(asker, &key),
-            self.bucket.list(asker, &below)
-        );
+        // What was a directory mostly is one still, and then a key beside it does not count.
+        let known = self.inodes.lock().find(parent, name).map(|inode| inode.kind.is_directory());
+        let (object, page) = if known == Some(true) {
+            (None, self.bucket.list(asker, &below).await)
+        } else {
+            let object = self.bucket.head(asker, &key);
+            let (object, page) = join!(object, self.bucket.list(asker, &below));
+            (Some(object), page)
+        };
         let listed = match page {
             Ok(page) if !page.entries.is_empty() => {
                 let marker = match page.entries.into_iter().next() {
@@ -98,6 +108,10 @@ impl FileSystem {
             Ok(_) => true,
             Err(StoreError::Denied(_)) => false,
             Err(error) => return Err(error.into()),
+        };
+        let object = match object {
+            Some(object) => object,
+            None => self.bucket.head(asker, &key).await,
         };
         match object {
             Ok(object) => {
@@ -125,14 +139,19 @@ impl FileSystem {
         let Some(marker) = marker else {
             return Ok(Kind::Directory(None));
         };
-        let mut marker = self.recall(key, marker);
+        Ok(Kind::Directory(Some(self.marker(asker, key, marker).await)))
+    }
+
+    /// A marker that was listed, with its attributes if they can be had.
+    pub(super) async fn marker(&self, asker: &Asker, key: &str, listed: Object) -> Object {
+        let marker = self.recall(key, listed);
         if marker.facts.is_none()
             && let Ok(told) = self.bucket.head(asker, key).await
         {
             self.learned(key, &told);
-            marker = told;
+            return told;
         }
-        Ok(Kind::Directory(Some(marker)))
+        marker
     }
 
     /// The key of a name in a directory. Fails with `ENAMETOOLONG` if S3 has no such long keys.

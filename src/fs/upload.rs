@@ -138,7 +138,10 @@ impl FileSystem {
     ) -> Result<(i32, String), FsError> {
         let acknowledged = {
             let state = draft.state();
-            let known = state.upload.as_ref().and_then(|u| u.parts.get(&part.number));
+            let known = state
+                .upload
+                .as_ref()
+                .and_then(|u| u.parts.get(&part.number));
             known.cloned()
         };
         if let Some(known) = acknowledged

@@ -11,17 +11,6 @@ use crate::store::{Facts, Object};
 /// Where S3's own attributes are.
 const OF_S3: &str = "user.s3.";
 
-/// What S3 tells, by the name behind [`OF_S3`].
-const TOLD: [&str; 7] = [
-    "etag",
-    "version-id",
-    "storage-class",
-    "content-type",
-    "sse",
-    "last-modified",
-    "url",
-];
-
 /// How an attribute is to be set: `XATTR_CREATE` and `XATTR_REPLACE` of setxattr(2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -46,20 +35,18 @@ impl FileSystem {
         let (posix, told) = self.attributes_for(asker, number).await?;
         if let Some(name) = name.strip_prefix(OF_S3) {
             let (key, object, facts) = told.ok_or(FsError::NoData)?;
-            return self.told(name, &key, &object, &facts).ok_or(FsError::NoData);
+            return self
+                .told(name, &key, &object, &facts)
+                .ok_or(FsError::NoData);
         }
         posix.xattrs.get(name).cloned().ok_or(FsError::NoData)
     }
 
-    /// The names of all attributes.
+    /// The names of all attributes that can be copied. S3's own are found by who knows their
+    /// names: `mv`, `cp` and `rsync` would try to set them on the copy, and complain.
     pub(crate) async fn xattrs(&self, asker: &Asker, number: u64) -> Result<Vec<String>, FsError> {
-        let (posix, told) = self.attributes_for(asker, number).await?;
-        let mut names: Vec<String> = posix.xattrs.into_keys().collect();
-        if let Some((key, object, facts)) = told {
-            let has = |name: &&&str| self.told(name, &key, &object, &facts).is_some();
-            names.extend(TOLD.iter().filter(has).map(|name| format!("{OF_S3}{name}")));
-        }
-        Ok(names)
+        let (posix, _) = self.attributes_for(asker, number).await?;
+        Ok(posix.xattrs.into_keys().collect())
     }
 
     /// Sets an attribute.
@@ -139,13 +126,17 @@ impl FileSystem {
             Some(draft) => draft.state().posix.clone(),
             None => {
                 let known = inode.kind.object().and_then(|o| o.facts.clone());
-                let facts = told.as_ref().map(|(_, _, facts)| Arc::clone(facts)).or(known);
+                let facts = told
+                    .as_ref()
+                    .map(|(_, _, facts)| Arc::clone(facts))
+                    .or(known);
                 facts.map(|facts| facts.posix.clone()).unwrap_or_default()
             }
         };
         Ok((posix, told))
     }
 
+    /// What S3 tells, by the name behind [`OF_S3`].
     fn told(&self, name: &str, key: &str, object: &Object, facts: &Facts) -> Option<Vec<u8>> {
         let text = match name {
             "etag" => object.etag.trim_matches('"').to_owned(),

@@ -153,7 +153,10 @@ async fn notify(notices: &mut watch::Receiver<Option<crate::fs::aside::SetAside>
     };
     let notified = tokio::process::Command::new("notify-send")
         .args(["-a", "s3mfa-mount", "-i", "dialog-warning", title])
-        .arg(format!("{}: your version is {}", aside.key, aside.stored_as))
+        .arg(format!(
+            "{}: your version is {}",
+            aside.key, aside.stored_as
+        ))
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

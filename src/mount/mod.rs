@@ -29,11 +29,11 @@ use crate::auth::{Asker, Reason, Sessions};
 use crate::cli::MountArgs;
 use crate::config::{Allow, Config, Endpoints, Rung, Surroundings};
 use crate::control::server::Socket;
+use crate::fs::fuse::Fuse;
+use crate::fs::kernel::KernelCache;
 use crate::fs::recover::Recovered;
 use crate::fs::{FileSystem, Keeping};
 use crate::spool::Found;
-use crate::fs::fuse::Fuse;
-use crate::fs::kernel::KernelCache;
 use crate::store::limit::Limit;
 use crate::store::s3::Endpoint;
 use crate::store::{Bucket, Query, StoreError};
@@ -167,6 +167,7 @@ fn layers(
         download: Arc::new(Limit::new(config.download_limit)),
         prefix: config.prefix.clone(),
         remembered: keeping::support_file(config),
+        pause: crate::store::s3::PAUSE,
     };
     let bucket = Bucket::new(&config.bucket, endpoint, Arc::clone(&sessions));
     Ok((sessions, Arc::new(bucket)))

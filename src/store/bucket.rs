@@ -87,7 +87,10 @@ impl Bucket {
         let endpoint = self.endpoint.read();
         match &endpoint.url {
             Some(url) => format!("{}/{}/{key}", url.trim_end_matches('/'), self.name),
-            None => format!("https://{}.s3.{}.amazonaws.com/{key}", self.name, endpoint.region),
+            None => format!(
+                "https://{}.s3.{}.amazonaws.com/{key}",
+                self.name, endpoint.region
+            ),
         }
     }
 

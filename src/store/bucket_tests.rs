@@ -116,6 +116,7 @@ fn scene() -> Scene {
         download: Arc::new(crate::store::limit::Limit::new(None)),
         prefix: String::new(),
         remembered: None,
+        pause: crate::store::s3::PAUSE,
     };
     Scene {
         bucket: Bucket::new("docs", endpoint, sessions),

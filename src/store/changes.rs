@@ -8,27 +8,30 @@
 use std::ops::Range;
 use std::sync::atomic::Ordering;
 
+use super::StoreError;
 use super::bucket::Bucket;
 use super::verdict::Action;
 use super::write::{Condition, Header, Payload, Source, Stored};
-use super::StoreError;
 use crate::auth::Asker;
 
 /// Sends with one session after another: `$send` is a request with `$lease`.
 macro_rules! gated {
     ($bucket:expr, $asker:expr, $action:expr, $key:expr, $count:ident, |$lease:ident| $send:expr) => {{
-        let mut attempt = $bucket.attempt($asker, $action, $key).await?;
-        loop {
-            $bucket.requests().$count.fetch_add(1, Ordering::Relaxed);
-            let outcome = {
-                let $lease = attempt.lease();
-                $send.await
-            };
-            match outcome {
-                Ok(value) => break Ok(attempt.worked(value)),
-                Err(failure) => attempt.again(failure).await?,
+        let send = async {
+            let mut attempt = $bucket.attempt($asker, $action, $key).await?;
+            loop {
+                $bucket.requests().$count.fetch_add(1, Ordering::Relaxed);
+                let outcome = {
+                    let $lease = attempt.lease();
+                    $send.await
+                };
+                match outcome {
+                    Ok(value) => break Ok::<_, StoreError>(attempt.worked(value)),
+                    Err(failure) => attempt.again(failure).await?,
+                }
             }
-        }
+        };
+        send.await
     }};
 }
 

@@ -31,6 +31,9 @@ pub(super) const REQUEST: Duration = Duration::from_secs(120);
 /// How long a body may stand still before it is given up and resumed.
 const STALL: Duration = Duration::from_secs(20);
 
+/// The first pause before a request is sent again, as the SDK has it.
+pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
 /// How S3 is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
@@ -53,6 +56,9 @@ pub(crate) struct Endpoint {
     pub(crate) prefix: String,
     /// Where what was found out is remembered.
     pub(crate) remembered: Option<PathBuf>,
+    /// The longest that the first pause before a request is sent again may be; each is up to
+    /// twice as long as the one before.
+    pub(crate) pause: Duration,
 }
 
 /// One bucket, reached with one session's keys.
@@ -102,6 +108,9 @@ impl S3 {
         let retries = RetryPartition::custom("s3mfa-mount")
             .token_bucket(TokenBucket::unlimited())
             .build();
+        let retry = RetryConfig::standard()
+            .with_max_attempts(5)
+            .with_initial_backoff(endpoint.pause);
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .http_client(endpoint.http.clone())
@@ -111,7 +120,7 @@ impl S3 {
             // Expiry, single flight and refusals are the gate's; a second cache would serve
             // dead credentials.
             .identity_cache(IdentityCache::no_cache())
-            .retry_config(RetryConfig::standard().with_max_attempts(5))
+            .retry_config(retry)
             .retry_partition(retries)
             .timeout_config(timeouts)
             // Older stores refuse the trailers in which the SDK sends its checksums.

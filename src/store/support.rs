@@ -160,7 +160,10 @@ impl Bucket {
             Match::Bare => Match::No,
             Match::No => return false,
         };
-        tracing::info!("this store does not know its own tags ({:?})", support.put_match);
+        tracing::info!(
+            "this store does not know its own tags ({:?})",
+            support.put_match
+        );
         support.put_match = next;
         true
     }

@@ -19,8 +19,8 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::failure::{Failure, Kind};
-use super::s3::{REQUEST, S3};
 use super::metadata::Metadata;
+use super::s3::{REQUEST, S3};
 use super::{Facts, Object};
 
 /// How slow an upload may be before it is given up, in bytes per second.
@@ -416,7 +416,9 @@ impl S3 {
 /// The facts of a HEAD.
 pub(super) fn facts(output: aws_sdk_s3::operation::head_object::HeadObjectOutput) -> Object {
     let metadata = output.metadata.unwrap_or_default();
-    let pairs = metadata.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    let pairs = metadata
+        .iter()
+        .map(|(name, value)| (name.as_str(), value.as_str()));
     let facts = Facts {
         content_type: output.content_type,
         cache_control: output.cache_control,
@@ -424,7 +426,9 @@ pub(super) fn facts(output: aws_sdk_s3::operation::head_object::HeadObjectOutput
         content_encoding: output.content_encoding,
         content_language: output.content_language,
         storage_class: output.storage_class.map(|class| class.as_str().to_owned()),
-        sse: output.server_side_encryption.map(|sse| sse.as_str().to_owned()),
+        sse: output
+            .server_side_encryption
+            .map(|sse| sse.as_str().to_owned()),
         sse_kms_key_id: output.ssekms_key_id,
         version_id: output.version_id,
         posix: Metadata::read(pairs),

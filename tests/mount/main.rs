@@ -21,6 +21,7 @@ mod prompting;
 mod reading;
 mod refusing;
 mod secrets;
+mod storing;
 mod systemd;
 mod waiting;
 mod writing;

@@ -133,7 +133,10 @@ fn a_read_only_mount_writes_nothing() {
     assert_eq!(errno(fs::create_dir(mount.file("d"))), libc::EROFS);
     assert_eq!(errno(fs::rename(&file, mount.file("g"))), libc::EROFS);
     assert_eq!(fs::read_to_string(file).unwrap(), "f");
-    assert!(!scene.home().join(".local").exists(), "not even on the local disk");
+    assert!(
+        !scene.home().join(".local").exists(),
+        "not even on the local disk"
+    );
 }
 
 #[test]

@@ -40,4 +40,3 @@ pub(super) fn send_names<R>(fs: &FileSystem, reply: R, send: fn(R), refuse: fn(R
 
 /// How many places `.` and `..` take before the names.
 pub(super) const DOTS: u64 = 2;
-

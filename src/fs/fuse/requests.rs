@@ -22,7 +22,7 @@ use crate::fs::attributes::Change;
 use crate::fs::create::Birth;
 use crate::fs::file::KernelPages;
 use crate::fs::listing::Numbered;
-use crate::fs::{FsError, xattr};
+use crate::fs::{Caller, FsError, xattr};
 
 impl Filesystem for Fuse {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -30,9 +30,10 @@ impl Filesystem for Fuse {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
-            InitFlags::FUSE_ATOMIC_O_TRUNC,
             InitFlags::FUSE_ASYNC_DIO,
         ];
+        // Not FUSE_ATOMIC_O_TRUNC: with it the kernel has a file truncated before it looks whether
+        // the file is being executed (`do_open` in fs/namei.c of Linux).
         for flag in wanted {
             if config.add_capabilities(flag).is_err() {
                 tracing::debug!("the kernel does not offer {flag:?}");
@@ -154,9 +155,12 @@ impl Filesystem for Fuse {
             return reply.error(Errno::EPERM);
         }
         let (fs, asker) = self.with(request);
+        let caller = caller(request);
         let (name, birth) = (name.to_owned(), birth(request, mode));
         let work = async move {
-            let (inode, handle) = fs.create(&asker, parent.0, &name, birth, true).await?;
+            let (inode, handle) = fs
+                .create(&asker, caller, parent.0, &name, birth, true)
+                .await?;
             let stored = fs.flush(&asker, handle).await;
             fs.release(handle);
             stored?;
@@ -196,7 +200,9 @@ impl Filesystem for Fuse {
         let target = target.to_owned();
         let work = async move {
             let target = target.to_str().ok_or(FsError::NotText)?;
-            let inode = fs.make_symlink(&asker, parent.0, &name, target, birth).await?;
+            let inode = fs
+                .make_symlink(&asker, parent.0, &name, target, birth)
+                .await?;
             Ok(attributes(&fs, &inode))
         };
         self.change(request, work, self.entry(reply));
@@ -263,11 +269,14 @@ impl Filesystem for Fuse {
         reply: ReplyCreate,
     ) {
         let (fs, asker) = self.with(request);
+        let caller = caller(request);
         let (name, birth) = (name.to_owned(), birth(request, mode));
         let exclusive = flags & libc::O_EXCL != 0;
         let ttl = fs.look().ttl;
         let work = async move {
-            let (inode, handle) = fs.create(&asker, parent.0, &name, birth, exclusive).await?;
+            let (inode, handle) = fs
+                .create(&asker, caller, parent.0, &name, birth, exclusive)
+                .await?;
             Ok((attributes(&fs, &inode), handle))
         };
         self.change(request, work, move |result| match result {
@@ -286,7 +295,8 @@ impl Filesystem for Fuse {
             return reply.error(told(&FsError::ReadOnly));
         }
         let (fs, asker) = self.with(request);
-        let work = async move { fs.open(&asker, inode.0, writes, truncate).await };
+        let caller = caller(request);
+        let work = async move { fs.open(&asker, caller, inode.0, writes, truncate).await };
         self.spawn(request, work, move |result| match result {
             Ok((handle, pages)) => {
                 let flags = match pages {
@@ -348,12 +358,15 @@ impl Filesystem for Fuse {
         reply: ReplyWrite,
     ) {
         let (fs, asker) = self.with(request);
+        let caller = caller(request);
         let data = data.to_vec();
         // What comes from a mapping knows its place; the kernel may have taken any handle.
         let is_mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let at_end = flags.0 & libc::O_APPEND != 0 && !is_mapped;
-        let work =
-            async move { fs.write(&asker, handle.0, offset, data, at_end).await };
+        let work = async move {
+            fs.write(&asker, caller, handle.0, offset, data, at_end)
+                .await
+        };
         self.change(request, work, move |result| match result {
             Ok(written) => reply.written(written),
             Err(errno) => reply.error(errno),
@@ -369,7 +382,8 @@ impl Filesystem for Fuse {
         reply: ReplyEmpty,
     ) {
         let (fs, asker) = self.with(request);
-        let work = async move { fs.flush(&asker, handle.0).await };
+        let caller = caller(request);
+        let work = async move { fs.close(&asker, caller, handle.0).await };
         self.spawn(request, work, empty(reply));
     }
 
@@ -383,6 +397,8 @@ impl Filesystem for Fuse {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
+        // What was not stored, or stays only for this handle, is seen to by a task.
+        let _runtime = self.runtime.enter();
         self.fs.release(handle.0);
         reply.ok();
     }
@@ -685,6 +701,10 @@ impl Filesystem for Fuse {
     ) {
         reply.error(Errno::ENOTTY);
     }
+}
+
+fn caller(request: &Request) -> Caller {
+    Caller { tid: request.pid() }
 }
 
 /// Whose something new is.

@@ -88,6 +88,13 @@ impl Mount {
         kill(self.pid(), signal);
     }
 
+    /// Kills the daemon, as the kernel does when there is no memory: without a process in
+    /// between, which would close the files of this one.
+    pub fn kill(&self) {
+        let pid = nix::unistd::Pid::from_raw(i32::try_from(self.pid()).unwrap());
+        nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    }
+
     /// Waits for the daemon's end.
     pub fn wait(&mut self) -> ExitStatus {
         let mut status = None;

@@ -30,7 +30,8 @@ pub fn is_root(test: &str) -> bool {
     root
 }
 
-fn skip(test: &str, why: &str) {
+/// Says that a test is skipped, and why; under CI it fails instead.
+pub fn skip(test: &str, why: &str) {
     let message = format!("SKIPPED {test}: {why}");
     assert!(std::env::var_os("CI").is_none(), "{message}");
     // Not `eprintln!`, which the test runner keeps to itself when a test passes.

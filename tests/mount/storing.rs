@@ -1,0 +1,443 @@
+//! What happens between a write and its object: sessions that end, answers that are lost, other
+//! people's changes, full disks, stores that know no conditions.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::FileExt;
+use std::time::{Duration, Instant};
+
+use s3mfa_sandbox::{ConditionalWrites, Kind, Matcher, Network};
+
+use crate::scene::{Mount, PATIENCE, Scene, errno, holds_within, noise, wait_until};
+
+fn pending(mount: &Mount, scene: &Scene) -> usize {
+    let status = mount.status(scene);
+    status["pending_uploads"].as_array().unwrap().len()
+}
+
+/// The only key that starts like this besides the one given.
+fn beside(scene: &Scene, start: &str, key: &str) -> String {
+    let keys = scene.bucket.keys();
+    let mut others = keys.iter().filter(|k| k.starts_with(start) && *k != key);
+    let other = others
+        .next()
+        .unwrap_or_else(|| panic!("nothing beside {key}: {keys:?}"));
+    assert!(others.next().is_none(), "{keys:?}");
+    other.clone()
+}
+
+#[test]
+fn a_session_that_ends_at_any_request_of_a_large_write_costs_one_prompt() {
+    let bytes = noise(11, 100 << 20);
+    let mut request = 1;
+    loop {
+        let scene = Scene::new();
+        let mount = scene.mount(&[]);
+        let faults = scene.sandbox.faults();
+        let before = scene.sandbox.counts().total();
+        faults.expire_before(Matcher::s3().nth(request));
+        let device = scene.device.clone();
+        let answering = scene
+            .pinentry
+            .answer_after(Duration::ZERO, move || device.unspent_code());
+        fs::write(mount.file("big"), &bytes).unwrap();
+        assert!(
+            scene.bucket.get("big").unwrap() == bytes,
+            "at request {request}"
+        );
+        assert!(scene.bucket.uploads().is_empty(), "at request {request}");
+        let writes = scene.bucket.history_of("big");
+        assert_eq!(writes.len(), 1, "at request {request}: {writes:?}");
+        if scene.pinentry.asked() == 1 {
+            // It was over before that request.
+            let sent = scene.sandbox.counts().total() - before;
+            assert!(
+                request > 14 && sent < request,
+                "only {request} requests tried"
+            );
+            scene.sandbox.sessions().expire_all();
+            // Somebody has to take the answer.
+            let _ = fs::read_dir(mount.path()).unwrap();
+            answering.join().unwrap();
+            return;
+        }
+        answering.join().unwrap();
+        assert_eq!(scene.pinentry.asked(), 2, "at request {request}");
+        request += 1;
+    }
+}
+
+#[test]
+fn what_nobody_gives_a_code_for_is_stored_by_the_next_session() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--prompt-timeout", "2"]);
+    let mut file = File::create(mount.file("f")).unwrap();
+    file.write_all(b"unsaved").unwrap();
+    scene.sandbox.sessions().expire_all();
+    assert_eq!(errno(file.sync_all()), libc::EKEYEXPIRED);
+    drop(file);
+    assert!(scene.bucket.get("f").is_none());
+    let status = mount.status(&scene);
+    assert_eq!(status["pending_uploads"][0]["key"], "f");
+    // The dialog is open still: a late answer opens the session all the same.
+    assert!(scene.pinentry.answer(&scene.device.unspent_code()));
+    wait_until("the upload", || scene.bucket.get("f").is_some());
+    assert_eq!(scene.bucket.get("f").unwrap(), "unsaved");
+    wait_until("nothing pending", || pending(&mount, &scene) == 0);
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "unsaved");
+}
+
+#[test]
+fn a_signal_without_a_session_asks_nobody_and_the_next_mount_finishes() {
+    let scene = Scene::new();
+    scene.bucket.put("old", "before");
+    let mut mount = scene.mount(&["--prompt-timeout", "2"]);
+    let mut new = File::create(mount.file("new")).unwrap();
+    let old = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(mount.file("old"));
+    let mut old = old.unwrap();
+    old.write_all(b"after").unwrap();
+    new.write_all(b"new").unwrap();
+    scene.sandbox.sessions().expire_all();
+    assert_eq!(errno(new.sync_all()), libc::EKEYEXPIRED);
+    assert_eq!(errno(old.sync_all()), libc::EKEYEXPIRED);
+    drop((new, old));
+    let asked = scene.pinentry.asked();
+    mount.signal(libc::SIGTERM);
+    assert_eq!(mount.wait().code(), Some(1), "{}", mount.log());
+    assert!(
+        mount.log().contains("2 files are not stored yet"),
+        "{}",
+        mount.log()
+    );
+    assert_eq!(scene.pinentry.asked(), asked, "nobody is asked");
+    assert_eq!(scene.bucket.get("old").unwrap(), "before");
+
+    // Not by a mount that only reads.
+    let reader = scene.mount(&["--read-only"]);
+    assert_eq!(fs::read_to_string(reader.file("old")).unwrap(), "before");
+    drop(reader);
+
+    let mount = scene.mount(&[]);
+    wait_until("the upload", || pending(&mount, &scene) == 0);
+    assert_eq!(scene.bucket.get("new").unwrap(), "new");
+    assert_eq!(scene.bucket.get("old").unwrap(), "after");
+    assert_eq!(scene.bucket.keys(), ["new", "old"]);
+}
+
+#[test]
+fn two_clients_that_change_one_file_both_keep_their_version() {
+    let scene = Scene::new();
+    for (key, size) in [("small.txt", 1000), ("large.tar.gz", 20 << 20)] {
+        scene.bucket.put(key, noise(1, size));
+    }
+    let mount = scene.mount(&[]);
+    // Part of a small one: its rest is the version that was opened.
+    let file = OpenOptions::new()
+        .write(true)
+        .open(mount.file("small.txt"))
+        .unwrap();
+    file.write_all_at(b"mine", 10).unwrap();
+    scene.bucket.put("small.txt", "theirs");
+    assert_eq!(errno(file.sync_all()), libc::ESTALE);
+    drop(file);
+    assert_eq!(scene.bucket.get("small.txt").unwrap(), "theirs");
+    let other = beside(&scene, "small", "small.txt");
+    assert!(
+        other.starts_with("small (conflict ") && other.ends_with(".txt"),
+        "{other}"
+    );
+    let mut expected = noise(1, 1000);
+    expected[10..14].copy_from_slice(b"mine");
+    assert!(scene.bucket.get(&other).unwrap() == expected);
+    // All of a large one, in parts.
+    let mine = noise(2, 30 << 20);
+    let open = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(mount.file("large.tar.gz"));
+    let mut file = open.unwrap();
+    file.write_all(&mine).unwrap();
+    scene.bucket.put("large.tar.gz", "theirs");
+    assert_eq!(errno(file.sync_all()), libc::ESTALE);
+    drop(file);
+    let other = beside(&scene, "large", "large.tar.gz");
+    assert!(other.ends_with(".tar.gz"), "{other}");
+    assert!(scene.bucket.get(&other).unwrap() == mine);
+    assert_eq!(scene.bucket.get("large.tar.gz").unwrap(), "theirs");
+    // A new one that two made.
+    let mut file = File::create(mount.file("new")).unwrap();
+    file.write_all(b"mine").unwrap();
+    scene.bucket.put("new", "theirs");
+    assert_eq!(errno(file.sync_all()), libc::ESTALE);
+    drop(file);
+    assert_eq!(scene.bucket.get("new").unwrap(), "theirs");
+    assert_eq!(
+        scene.bucket.get(&beside(&scene, "new", "new")).unwrap(),
+        "mine"
+    );
+    let status = mount.status(&scene);
+    let conflicts = status["conflicts"].as_array().unwrap();
+    assert_eq!(conflicts.len(), 3);
+    assert_eq!(conflicts[0]["key"], "small.txt");
+    assert_eq!(conflicts[0]["kind"], "conflict");
+    let text = scene
+        .control(&["status", mount.path().to_str().unwrap()])
+        .out;
+    assert!(text.contains("small (conflict "), "{text}");
+    assert_eq!(fs::read_to_string(mount.file("new")).unwrap(), "theirs");
+    assert!(scene.bucket.uploads().is_empty());
+}
+
+#[test]
+fn a_lost_answer_is_no_conflict_and_makes_no_second_copy() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--log-level", "debug"]);
+    let faults = scene.sandbox.faults();
+    let once = |key: &str| {
+        let writes = scene.bucket.history_of(key);
+        assert_eq!(writes.len(), 1, "{writes:?}");
+    };
+    faults.lose_response(Kind::Put, 1);
+    fs::write(mount.file("small"), "small").unwrap();
+    once("small");
+    let large = noise(3, 20 << 20);
+    faults.lose_response(Kind::CompleteMultipartUpload, 1);
+    fs::write(mount.file("large"), &large).unwrap();
+    once("large");
+    // And over an object that is there.
+    faults.lose_response(Kind::Put, 1);
+    fs::write(mount.file("small"), "again").unwrap();
+    assert_eq!(scene.bucket.history_of("small").len(), 2);
+    faults.lose_response(Kind::Copy, 1);
+    fs::rename(mount.file("small"), mount.file("renamed")).unwrap();
+    once("renamed");
+    faults.lose_response(Kind::Delete, 1);
+    fs::remove_file(mount.file("renamed")).unwrap();
+    faults.lose_response(Kind::Put, 1);
+    fs::create_dir(mount.file("d")).unwrap();
+    once("d/");
+    faults.lose_response(Kind::Copy, 2);
+    fs::write(mount.file("d/f"), "f").unwrap();
+    fs::rename(mount.file("d"), mount.file("e")).unwrap();
+    assert_eq!(scene.bucket.keys(), ["e/", "e/f", "large"]);
+    assert!(scene.bucket.get("large").unwrap() == large);
+    assert!(scene.bucket.uploads().is_empty());
+    assert!(
+        mount.status(&scene)["conflicts"]
+            .as_array()
+            .unwrap()
+            .is_empty()
+    );
+}
+
+#[test]
+fn a_lost_answer_is_known_again_by_the_next_mount() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--prompt-timeout", "1"]);
+    let mut file = File::create(mount.file("f")).unwrap();
+    file.write_all(b"once").unwrap();
+    let faults = scene.sandbox.faults();
+    // It acts, and is not heard of again: not by retries, and not by a HEAD.
+    faults.lose_response(Kind::Put, 1);
+    faults.expire_before(Matcher::s3().nth(2));
+    assert_eq!(errno(file.sync_all()), libc::EKEYEXPIRED);
+    mount.signal(libc::SIGKILL);
+    drop(file);
+    drop(mount);
+    faults.clear();
+    assert_eq!(scene.bucket.get("f").unwrap(), "once");
+    let mount = scene.mount(&[]);
+    wait_until("the journal", || pending(&mount, &scene) == 0);
+    assert_eq!(scene.bucket.keys(), ["f"]);
+    assert_eq!(scene.bucket.history_of("f").len(), 1);
+}
+
+#[test]
+fn a_full_spool_is_said_at_the_write_and_loses_nothing() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--spool-limit", "1MiB"]);
+    let mut file = File::create(mount.file("f")).unwrap();
+    file.write_all(&noise(1, 900 << 10)).unwrap();
+    let more = file.write_all(&noise(2, 900 << 10));
+    assert_eq!(errno(more), libc::ENOSPC);
+    file.sync_all().unwrap();
+    drop(file);
+    let stored = scene.bucket.get("f").unwrap();
+    assert!(stored[..900 << 10] == noise(1, 900 << 10)[..]);
+    // What is stored makes room.
+    for i in 0..4 {
+        fs::write(mount.file(&format!("g{i}")), noise(3, 900 << 10)).unwrap();
+    }
+    assert!(scene.bucket.get("g3").unwrap() == noise(3, 900 << 10));
+}
+
+fn writes_through(trouble: impl FnOnce(&Scene), mend: impl FnOnce(&Scene)) {
+    let scene = Scene::new();
+    scene.bucket.put("old", noise(4, 100_000));
+    let mount = scene.mount(&[]);
+    let large = noise(5, 30 << 20);
+    let append = OpenOptions::new().append(true).open(mount.file("old"));
+    let mut append = append.unwrap();
+    // The first change of a part fetches the rest.
+    append.write_all(b"more").unwrap();
+    trouble(&scene);
+    let begun = Instant::now();
+    std::thread::scope(|threads| {
+        let writing = threads.spawn(|| fs::write(mount.file("large"), &large));
+        let appending = threads.spawn(|| append.sync_all());
+        // Only time tells that they wait: nothing happens until then.
+        std::thread::sleep(Duration::from_secs(60));
+        mend(&scene);
+        if let Err(error) = writing.join().unwrap() {
+            // A lookup waits for a few attempts only; it has changed nothing.
+            assert!(scene.bucket.get("large").is_none(), "{error}");
+            fs::write(mount.file("large"), &large).unwrap();
+        }
+        appending.join().unwrap().unwrap();
+    });
+    assert!(begun.elapsed() > Duration::from_secs(60));
+    assert!(scene.bucket.get("large").unwrap() == large);
+    let mut expected = noise(4, 100_000);
+    expected.extend_from_slice(b"more");
+    assert!(scene.bucket.get("old").unwrap() == expected);
+    assert_eq!(scene.bucket.keys(), ["large", "old"]);
+}
+
+#[test]
+fn a_minute_of_503_is_waited_out() {
+    writes_through(
+        |scene| {
+            let faults = scene.sandbox.faults();
+            faults.status(Matcher::writes(), 503, "SlowDown", u64::MAX);
+        },
+        |scene| scene.sandbox.faults().clear(),
+    );
+}
+
+#[test]
+fn a_minute_without_a_network_is_waited_out() {
+    writes_through(
+        |scene| scene.sandbox.faults().network(Network::Closing),
+        |scene| scene.sandbox.faults().clear(),
+    );
+}
+
+#[test]
+fn a_store_without_conditions_is_known_and_asked_before_each_write() {
+    for (how, said) in [
+        (ConditionalWrites::All, "all"),
+        (ConditionalWrites::Refused, "none"),
+        (ConditionalWrites::Ignored, "none"),
+        (ConditionalWrites::PutOnly, "some"),
+        (ConditionalWrites::PutOnlyUnquoted, "some"),
+    ] {
+        let scene = Scene::new();
+        scene.sandbox.faults().conditional_writes(how);
+        let mount = scene.mount(&[]);
+        assert_eq!(mount.status(&scene)["conditional_writes"], said, "{how:?}");
+        assert!(
+            scene.bucket.keys().is_empty(),
+            "{how:?}: nothing stays behind"
+        );
+        fs::write(mount.file("f"), "one").unwrap();
+        fs::write(mount.file("f"), "two").unwrap();
+        assert_eq!(scene.bucket.get("f").unwrap(), "two", "{how:?}");
+        fs::write(mount.file("large"), noise(1, 20 << 20)).unwrap();
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(mount.file("f"))
+            .unwrap();
+        file.write_all(b"mine").unwrap();
+        scene.bucket.put("f", "theirs");
+        assert_eq!(errno(file.sync_all()), libc::ESTALE, "{how:?}");
+        drop(file);
+        assert_eq!(scene.bucket.get("f").unwrap(), "theirs", "{how:?}");
+        assert_eq!(
+            scene.bucket.get(&beside(&scene, "f", "f")).unwrap(),
+            "twomine"
+        );
+        fs::rename(mount.file("large"), mount.file("moved")).unwrap();
+        fs::remove_file(mount.file("moved")).unwrap();
+        assert!(scene.bucket.get("moved").is_none(), "{how:?}");
+    }
+}
+
+#[test]
+fn a_body_that_breaks_off_gets_no_wrong_byte_into_a_file() {
+    let scene = Scene::new();
+    scene.bucket.put("f", noise(6, 5 << 20));
+    let mount = scene.mount(&[]);
+    scene.sandbox.faults().truncate_body(Kind::Get, 1 << 20, 3);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(mount.file("f"))
+        .unwrap();
+    file.write_all_at(b"x", 0).unwrap();
+    drop(file);
+    let mut expected = noise(6, 5 << 20);
+    expected[0] = b'x';
+    assert!(scene.bucket.get("f").unwrap() == expected);
+    scene.sandbox.faults().cut_upload(Kind::Put, 1 << 20, 2);
+    let file = OpenOptions::new()
+        .write(true)
+        .open(mount.file("f"))
+        .unwrap();
+    file.write_all_at(b"y", 1).unwrap();
+    drop(file);
+    expected[1] = b'y';
+    assert!(scene.bucket.get("f").unwrap() == expected);
+}
+
+#[test]
+fn with_write_back_a_close_waits_for_the_local_disk_only() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--write-back"]);
+    let faults = scene.sandbox.faults();
+    faults.stall(Kind::Put, 1000);
+    fs::write(mount.file("f"), "kept").unwrap();
+    assert!(scene.bucket.get("f").is_none());
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "kept");
+    assert_eq!(pending(&mount, &scene), 1);
+    mount.signal(libc::SIGKILL);
+    drop(mount);
+    faults.clear();
+    faults.release();
+    let mount = scene.mount(&["--write-back"]);
+    let stored = || scene.bucket.get("f").is_some_and(|bytes| bytes == "kept");
+    assert!(holds_within(PATIENCE, stored));
+    wait_until("the journal", || pending(&mount, &scene) == 0);
+    assert_eq!(scene.bucket.keys(), ["f"]);
+}
+
+#[test]
+fn what_was_never_closed_is_found_beside_its_name() {
+    let scene = Scene::new();
+    scene.bucket.put("f.txt", "good");
+    let mount = scene.mount(&[]);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .open(mount.file("f.txt"))
+        .unwrap();
+    file.write_all(b"torn and longer").unwrap();
+    let mut new = File::create(mount.file("n")).unwrap();
+    new.write_all(b"new").unwrap();
+    mount.kill();
+    drop((file, new));
+    drop(mount);
+    let mount = scene.mount(&[]);
+    wait_until("the recovery", || scene.bucket.keys().len() == 3);
+    assert_eq!(scene.bucket.get("f.txt").unwrap(), "good");
+    let other = beside(&scene, "f", "f.txt");
+    assert!(
+        other.starts_with("f (recovered ") && other.ends_with(".txt"),
+        "{other}"
+    );
+    assert_eq!(scene.bucket.get(&other).unwrap(), "torn and longer");
+    assert_eq!(scene.bucket.get(&beside(&scene, "n", "n")).unwrap(), "new");
+    wait_until("the status", || {
+        mount.status(&scene)["conflicts"].as_array().unwrap().len() == 2
+    });
+}
