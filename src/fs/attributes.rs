@@ -7,8 +7,9 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use super::draft::State;
+use super::file::OpenFile;
 use super::inodes::{Inode, Kind, ROOT};
-use super::{FileSystem, FsError};
+use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::{LIMIT, Metadata};
 use crate::store::write::{Condition, Header, Payload};
@@ -66,8 +67,14 @@ impl FileSystem {
     /// What is known of an inode, without asking anybody.
     pub(crate) fn attributes_of(&self, inode: &Inode) -> Attributes {
         let look = &self.look;
-        let object = inode.kind.object();
         let draft = self.draft(inode.number);
+        // It may have been stored since this was looked up: then the inode knows.
+        let now = match draft {
+            Some(_) => None,
+            None => self.inode(inode.number).ok(),
+        };
+        let inode = now.as_ref().unwrap_or(inode);
+        let object = inode.kind.object();
         let drafted = draft.as_ref().map(|draft| {
             let state = draft.state();
             (state.posix.clone(), state.size())
@@ -112,6 +119,7 @@ impl FileSystem {
     pub(crate) async fn truncate(
         self: &Arc<Self>,
         asker: &Asker,
+        caller: Caller,
         number: u64,
         handle: Option<u64>,
         size: u64,
@@ -119,8 +127,12 @@ impl FileSystem {
         if size > super::plan::LARGEST {
             return Err(FsError::TooLarge);
         }
-        if let Some(handle) = handle {
-            let file = self.files.lock().get(handle)?;
+        // open(2) with O_TRUNC comes as an open and then this, without the handle.
+        let file = match handle {
+            Some(handle) => Some(self.files.lock().get(handle)?),
+            None => self.opened_by(caller, number),
+        };
+        if let Some(file) = file {
             let draft = self.attach(asker, &file, size == 0).await?;
             return self.resize(&draft, size).await;
         }
@@ -138,6 +150,15 @@ impl FileSystem {
         };
         self.resize(&draft, size).await?;
         self.publish(asker, &draft).await
+    }
+
+    /// The handle that a program has opened last to write to a file.
+    fn opened_by(&self, caller: Caller, number: u64) -> Option<Arc<OpenFile>> {
+        let files = self.files.lock();
+        let mine = |file: &&Arc<OpenFile>| {
+            file.number == number && file.writes && file.was_used_by(caller)
+        };
+        files.last(mine).cloned()
     }
 
     /// Changes attributes. Returns when that is stored, unless somebody has the file open for

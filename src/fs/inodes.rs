@@ -88,7 +88,10 @@ impl Kind {
         {
             now.facts.clone_from(&before.facts);
             // Written since: somebody may have changed the metadata, and nothing else.
-            let (one, other) = (now.modified.max(before.modified), now.modified.min(before.modified));
+            let (one, other) = (
+                now.modified.max(before.modified),
+                now.modified.min(before.modified),
+            );
             let apart = one.duration_since(other).unwrap_or_default();
             if apart >= Duration::from_secs(1)
                 && let Some(facts) = now.facts.as_mut().map(Arc::make_mut)

@@ -105,6 +105,14 @@ impl Known {
 
     /// S3 said that a name is not there, when asked at this moment.
     pub(crate) fn is_absent(&mut self, directory: u64, name: &str, asked: Instant) {
+        // It may have been made here since.
+        if self
+            .changed
+            .peek(&directory)
+            .is_some_and(|changed| *changed >= asked)
+        {
+            return;
+        }
         self.absent.put((directory, name.into()), asked);
     }
 

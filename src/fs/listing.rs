@@ -212,6 +212,11 @@ impl FileSystem {
             limit: None,
         };
         let seen = Instant::now();
+        // Before S3 is asked: what is stored meanwhile may be in neither.
+        let local = match index {
+            0 => self.local_names(stream.number),
+            _ => Vec::new(),
+        };
         let page = self.bucket.list(asker, &query).await?;
         let is_bare = index == 0 && page.entries.is_empty() && page.next.is_none();
         if is_bare && stream.prefix != self.prefix && !self.has_local(stream.number) {
@@ -225,7 +230,7 @@ impl FileSystem {
         let fresh = page.entries.iter();
         names.extend(fresh.filter_map(|entry| self.found(&stream.prefix, entry, seen)));
         let (mut found, held_back) = settle(names, upto);
-        self.add_local(stream, index, &mut found);
+        self.add_local(stream, index, local, &mut found);
         if index == 0 {
             self.see_marker(asker, stream, &page.entries).await;
         }
@@ -301,37 +306,48 @@ impl FileSystem {
     /// Adds the names that S3 does not have yet to the first page of a listing, and leaves them
     /// out of all of its pages, where they may turn up meanwhile; leaves out those that are
     /// gone here.
-    fn add_local(&self, stream: &Stream, index: usize, found: &mut Vec<Found>) {
-        let mut local = Vec::new();
+    fn add_local(
+        &self,
+        stream: &Stream,
+        index: usize,
+        mut local: Vec<Found>,
+        found: &mut Vec<Found>,
+    ) {
+        let mut state = stream.state.lock();
         if index == 0 {
-            let drafts = self.drafts.lock();
-            let inodes = self.inodes.lock();
-            let new = |draft: &&Arc<super::draft::Draft>| draft.state().base.is_none();
-            for draft in drafts.values().filter(new) {
-                if let Some(inode) = inodes.get(draft.number)
-                    && inode.parent == stream.number
-                    && !inode.unlinked
-                {
-                    local.push(Found {
-                        name: inode.name.clone(),
-                        kind: inode.kind.clone(),
-                        seen: Instant::now(),
-                    });
+            state.local = local.iter().map(|found| found.name.clone()).collect();
+            for new in self.local_names(stream.number) {
+                if state.local.insert(new.name.clone()) {
+                    local.push(new);
                 }
             }
-            let names = local.iter().map(|found| found.name.clone());
-            stream.state.lock().local = names.collect();
         }
-        let state = stream.state.lock();
         let known = self.listings.lock();
         let hidden = self.hidden.lock();
-        found.retain(|found| {
-            !state.local.contains(&found.name)
-                && !known.is_gone(stream.number, &found.name, found.seen)
+        let is_here = |found: &Found| {
+            !known.is_gone(stream.number, &found.name, found.seen)
                 && (hidden.is_empty()
                     || !hidden.contains_key(&format!("{}{}", stream.prefix, found.name)))
-        });
-        found.append(&mut local);
+        };
+        found.retain(|found| !state.local.contains(&found.name) && is_here(found));
+        found.extend(local.into_iter().filter(is_here));
+    }
+
+    /// The names in a directory that S3 does not have yet.
+    fn local_names(&self, directory: u64) -> Vec<Found> {
+        let drafts = self.drafts.lock();
+        let inodes = self.inodes.lock();
+        let seen = Instant::now();
+        let new = drafts.values().filter(|draft| draft.state().base.is_none());
+        let inodes = new.filter_map(|draft| inodes.get(draft.number));
+        inodes
+            .filter(|inode| inode.parent == directory && !inode.unlinked)
+            .map(|inode| Found {
+                name: inode.name.clone(),
+                kind: inode.kind.clone(),
+                seen,
+            })
+            .collect()
     }
 
     /// Takes in what the listing of a directory says of its own marker, which no other listing

@@ -46,7 +46,7 @@ pub(crate) mod xattr;
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
@@ -200,8 +200,8 @@ pub(crate) struct FileSystem {
     hidden: Mutex<HashMap<String, remove::Hidden>>,
     /// What a crash has torn, and is not stored yet.
     torn: Mutex<Vec<Arc<draft::Draft>>>,
-    /// How many of those are being stored.
-    storing_torn: AtomicUsize,
+    /// Somebody is storing those.
+    storing_torn: AtomicBool,
     /// What was stored beside its name since the mount began.
     asides: Mutex<Vec<aside::SetAside>>,
     /// The last of those, for whoever tells people.
@@ -230,7 +230,7 @@ impl FileSystem {
             drafts: Mutex::default(),
             hidden: Mutex::default(),
             torn: Mutex::default(),
-            storing_torn: AtomicUsize::new(0),
+            storing_torn: AtomicBool::new(false),
             asides: Mutex::default(),
             notices: watch::Sender::new(None),
             spool: keeping.spool,
@@ -352,6 +352,14 @@ impl<T: Clone> Handles<T> {
 
     fn any(&self, is_it: impl Fn(&T) -> bool) -> bool {
         self.open.values().any(is_it)
+    }
+
+    /// The one that was opened last among those that are meant.
+    fn last(&self, is_it: impl Fn(&&T) -> bool) -> Option<&T> {
+        let meant = self.open.iter().filter(|(_, value)| is_it(value));
+        meant
+            .max_by_key(|(number, _)| **number)
+            .map(|(_, value)| value)
     }
 
     fn all(&self) -> impl Iterator<Item = &T> {

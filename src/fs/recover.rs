@@ -16,7 +16,6 @@ use super::file::Remote;
 use super::inodes::{Kind, ROOT};
 use super::publish::Snapshot;
 use super::remove::Hidden;
-use super::upload::may_pass;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::spool::Found;
@@ -184,22 +183,23 @@ impl FileSystem {
     }
 
     async fn store_torn(self: &Arc<Self>) {
-        let torn = std::mem::take(&mut *self.torn.lock());
-        let count = torn.len();
-        self.storing_torn.fetch_add(count, Ordering::Relaxed);
+        if self.storing_torn.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let torn = self.torn.lock().clone();
         for draft in torn {
             let snapshot = Snapshot::of(&draft.state());
             let nobody = Asker::nobody();
             let recovered = Aside::Recovered;
-            let outcome = self.set_aside(&nobody, &draft, &snapshot, recovered).await;
-            if let Err(error) = outcome {
-                tracing::warn!("{}: {error}", snapshot.key);
-                if may_pass(&error) {
-                    self.torn.lock().push(draft);
+            match self.set_aside(&nobody, &draft, &snapshot, recovered).await {
+                Ok(()) => self.torn.lock().retain(|other| !Arc::ptr_eq(other, &draft)),
+                Err(error) => {
+                    tracing::warn!("{}: {error}", snapshot.key);
+                    draft.state().failed = Some(error.to_string());
                 }
             }
         }
-        self.storing_torn.fetch_sub(count, Ordering::Relaxed);
+        self.storing_torn.store(false, Ordering::Relaxed);
         self.stored_something.send_modify(|count| *count += 1);
     }
 
@@ -211,7 +211,7 @@ impl FileSystem {
         loop {
             attempts.borrow_and_update();
             let waiting = self.waiting();
-            let is_busy = self.storing_torn.load(Ordering::Relaxed) > 0
+            let is_busy = self.storing_torn.load(Ordering::Relaxed)
                 || self
                     .pending()
                     .iter()
@@ -281,7 +281,7 @@ impl FileSystem {
 
     /// How many files wait to be stored.
     pub(crate) fn waiting(&self) -> usize {
-        let torn = self.torn.lock().len() + self.storing_torn.load(Ordering::Relaxed);
+        let torn = self.torn.lock().len();
         self.pending().len() + torn
     }
 }

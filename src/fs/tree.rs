@@ -38,8 +38,14 @@ impl FileSystem {
         let seen = Instant::now();
         let kind = match self.ask_for(asker, parent, name).await {
             Err(FsError::NotFound | FsError::Store(StoreError::NotFound)) => {
-                self.listings.lock().is_absent(parent, name, seen);
-                return Err(FsError::NotFound);
+                match self.drafted(parent, name) {
+                    // S3 does not have it yet, and without a session it was not to be told.
+                    Some(drafted) => drafted,
+                    None => {
+                        self.listings.lock().is_absent(parent, name, seen);
+                        return Err(FsError::NotFound);
+                    }
+                }
             }
             answer => answer?,
         };
@@ -89,7 +95,11 @@ impl FileSystem {
             ..Query::default()
         };
         // What was a directory mostly is one still, and then a key beside it does not count.
-        let known = self.inodes.lock().find(parent, name).map(|inode| inode.kind.is_directory());
+        let known = self
+            .inodes
+            .lock()
+            .find(parent, name)
+            .map(|inode| inode.kind.is_directory());
         let (object, page) = if known == Some(true) {
             (None, self.bucket.list(asker, &below).await)
         } else {

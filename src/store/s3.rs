@@ -18,7 +18,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::{Failure, Kind};
 use super::limit::Limit;
-use super::write::{Settings, facts};
+use super::write::{Settings, facts, tag};
 use super::{Entry, Object, Page, Query};
 use crate::auth::{Generation, Session};
 
@@ -197,7 +197,7 @@ impl S3 {
                 Ok(Object {
                     size: total.unwrap_or_else(|| size(output.content_length)),
                     modified: time(output.last_modified),
-                    etag: output.e_tag.unwrap_or_default(),
+                    etag: tag(output.e_tag),
                     facts: None,
                 })
             }
@@ -257,7 +257,7 @@ impl S3 {
             let facts = Object {
                 size: size(object.size),
                 modified: time(object.last_modified),
-                etag: object.e_tag.unwrap_or_default(),
+                etag: tag(object.e_tag),
                 facts: None,
             };
             if let Some(key) = object.key {
@@ -306,10 +306,8 @@ impl S3 {
             );
             return Err(Failure::new(Kind::Other, self.generation, text));
         }
-        if answer
-            .e_tag()
-            .is_some_and(|tag| !etag.is_empty() && tag != etag)
-        {
+        let told = tag(answer.e_tag.clone());
+        if !told.is_empty() && !etag.is_empty() && told != etag {
             return Err(Failure::new(Kind::Changed, self.generation, "another ETag"));
         }
         Ok(Body {

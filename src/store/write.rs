@@ -161,6 +161,15 @@ pub(crate) struct Settings {
     pub(crate) expected_bucket_owner: Option<String>,
 }
 
+/// A tag as RFC 9110 has it. Ceph leaves the quotes out where it has copied an object or put its
+/// parts together.
+pub(super) fn tag(told: Option<String>) -> String {
+    match told.unwrap_or_default() {
+        bare if !bare.is_empty() && !bare.contains('"') => format!("\"{bare}\""),
+        tag => tag,
+    }
+}
+
 /// The options that every request that creates an object takes, in the same words.
 macro_rules! creating {
     ($request:expr, $settings:expr, $header:expr) => {{
@@ -212,7 +221,7 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        Ok(answer.e_tag.unwrap_or_default())
+        Ok(tag(answer.e_tag))
     }
 
     /// Begins a multipart upload. Returns its id.
@@ -330,7 +339,7 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        Ok(answer.e_tag.unwrap_or_default())
+        Ok(tag(answer.e_tag))
     }
 
     /// Throws an upload away; one that is gone already is thrown away.
@@ -380,7 +389,7 @@ impl S3 {
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
         let result = answer.copy_object_result;
-        Ok(result.and_then(|copied| copied.e_tag).unwrap_or_default())
+        Ok(tag(result.and_then(|copied| copied.e_tag)))
     }
 
     /// Deletes an object. Without a condition, one that is not there is deleted already.
@@ -437,7 +446,7 @@ pub(super) fn facts(output: aws_sdk_s3::operation::head_object::HeadObjectOutput
     Object {
         size: super::s3::size(output.content_length),
         modified: super::s3::time(output.last_modified),
-        etag: output.e_tag.unwrap_or_default(),
+        etag: tag(output.e_tag),
         facts: Some(facts.into()),
     }
 }

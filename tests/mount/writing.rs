@@ -175,7 +175,12 @@ fn a_program_that_is_started_meanwhile_stores_nothing() {
     let mut file = File::create(mount.file("f")).unwrap();
     file.write_all(b"half").unwrap();
     // It has the file open until it is executed, and closes it then.
-    assert!(std::process::Command::new("true").status().unwrap().success());
+    assert!(
+        std::process::Command::new("true")
+            .status()
+            .unwrap()
+            .success()
+    );
     assert!(scene.bucket.get("f").is_none());
     file.write_all(b" and half").unwrap();
     drop(file);
@@ -183,7 +188,10 @@ fn a_program_that_is_started_meanwhile_stores_nothing() {
     assert_eq!(scene.bucket.history_of("f").len(), 1);
     // One that was started to write it does.
     let file = File::create(mount.file("g")).unwrap();
-    let echo = std::process::Command::new("echo").arg("g").stdout(file).status();
+    let echo = std::process::Command::new("echo")
+        .arg("g")
+        .stdout(file)
+        .status();
     assert!(echo.unwrap().success());
     assert_eq!(scene.bucket.get("g").unwrap(), "g\n");
 }
@@ -193,7 +201,11 @@ fn a_mapping_that_is_changed_is_stored() {
     let scene = Scene::new();
     scene.bucket.put("f", noise(8, 300_000));
     let mount = scene.mount(&[]);
-    let file = OpenOptions::new().read(true).write(true).open(mount.file("f")).unwrap();
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(mount.file("f"))
+        .unwrap();
     // SAFETY: nobody else changes the file, and it is unmapped below.
     #[allow(unsafe_code)]
     let mapped = unsafe {
@@ -226,4 +238,22 @@ fn a_mapping_that_is_changed_is_stored() {
         libc::munmap(mapped, 300_000);
     }
     crate::scene::wait_until("the upload", || scene.bucket.get("f").unwrap() == expected);
+}
+
+#[test]
+fn a_file_that_is_emptied_at_open_is_stored_when_it_is_closed() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "before");
+    let mount = scene.mount(&[]);
+    let mut file = OpenOptions::new()
+        .write(true)
+        .truncate(true)
+        .open(mount.file("f"))
+        .unwrap();
+    assert_eq!(file.metadata().unwrap().len(), 0);
+    file.write_all(b"after").unwrap();
+    assert_eq!(scene.bucket.get("f").unwrap(), "before");
+    drop(file);
+    assert_eq!(scene.bucket.get("f").unwrap(), "after");
+    assert_eq!(scene.bucket.history_of("f").len(), 1);
 }

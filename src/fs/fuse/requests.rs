@@ -118,6 +118,7 @@ impl Filesystem for Fuse {
         reply: ReplyAttr,
     ) {
         let (fs, asker) = self.with(request);
+        let caller = caller(request);
         let ttl = fs.look().ttl;
         let change = Change {
             mode,
@@ -129,7 +130,7 @@ impl Filesystem for Fuse {
         let work = async move {
             if let Some(size) = size {
                 let handle = handle.map(|handle| handle.0);
-                fs.truncate(&asker, inode.0, handle, size).await?;
+                fs.truncate(&asker, caller, inode.0, handle, size).await?;
             }
             fs.set_attributes(&asker, inode.0, change).await?;
             Ok(attributes(&fs, &fs.inode(inode.0)?))

@@ -30,12 +30,18 @@ impl fmt::Debug for Content {
                     false => now == before % 251 + 1,
                 }
             };
-            let end = (at + 1..self.0.len()).find(|i| !goes_on(*i)).unwrap_or(self.0.len());
+            let end = (at + 1..self.0.len())
+                .find(|i| !goes_on(*i))
+                .unwrap_or(self.0.len());
             write!(f, " {at}..{end} from {}", self.0[at])?;
             at = end;
             shown += 1;
         }
-        if at < self.0.len() { write!(f, " …") } else { Ok(()) }
+        if at < self.0.len() {
+            write!(f, " …")
+        } else {
+            Ok(())
+        }
     }
 }
 

@@ -84,7 +84,8 @@ impl Local {
     }
 
     fn at(&self, path: &Path) -> PathBuf {
-        path.iter().fold(self.root.path().to_owned(), |all, name| all.join(name))
+        path.iter()
+            .fold(self.root.path().to_owned(), |all, name| all.join(name))
     }
 
     /// All names, sorted, directories before what is in them.
@@ -121,11 +122,15 @@ impl Local {
     ) -> Told<LocalFile> {
         let mut options = OpenOptions::new();
         options.read(flags.reads).custom_flags(libc::O_NOFOLLOW);
-        options.write(flags.writes && !flags.append).append(flags.append);
+        options
+            .write(flags.writes && !flags.append)
+            .append(flags.append);
         if flags.truncate {
             options.custom_flags(libc::O_NOFOLLOW | libc::O_TRUNC);
         }
-        let before = std::fs::symlink_metadata(self.at(path)).map(|found| found.ino()).ok();
+        let before = std::fs::symlink_metadata(self.at(path))
+            .map(|found| found.ino())
+            .ok();
         if let Some((mode, exclusive)) = create {
             // The library wants writing for O_CREAT, which open(2) does not.
             let truncate = if flags.truncate { libc::O_TRUNC } else { 0 };
@@ -190,7 +195,10 @@ impl Local {
         let within = range.start.min(size)..range.end.min(size);
         if zeroes && !within.is_empty() {
             // Through a descriptor that may append, all writes append.
-            let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(&file.file));
+            let path = format!(
+                "/proc/self/fd/{}",
+                std::os::fd::AsRawFd::as_raw_fd(&file.file)
+            );
             let file = OpenOptions::new().write(true).open(path).map_err(errno)?;
             let zeros = vec![0; usize::try_from(within.end - within.start).unwrap()];
             file.write_all_at(&zeros, within.start).map_err(errno)?;
@@ -224,7 +232,10 @@ impl Local {
 
     pub(super) fn make_directory(&mut self, path: &Path, mode: u32) -> Told<Answer> {
         let at = self.at(path);
-        std::fs::DirBuilder::new().mode(mode).create(&at).map_err(errno)?;
+        std::fs::DirBuilder::new()
+            .mode(mode)
+            .create(&at)
+            .map_err(errno)?;
         // Some filesystems take no such bits from mkdir(2), and what is asked for here is more
         // than the umask leaves.
         let is = std::fs::metadata(&at).map_err(errno)?;
@@ -282,7 +293,9 @@ impl Local {
 
     /// The extended attributes of a name, if there is such a name.
     pub(super) fn xattrs(&mut self, path: &Path) -> Told<&mut Xattrs> {
-        let inode = std::fs::symlink_metadata(self.at(path)).map_err(errno)?.ino();
+        let inode = std::fs::symlink_metadata(self.at(path))
+            .map_err(errno)?
+            .ino();
         Ok(self.xattrs.entry(inode).or_default())
     }
 
@@ -305,7 +318,9 @@ impl Local {
 
     pub(super) fn xattr(&mut self, path: &Path, name: &str) -> Told<Answer> {
         let value = self.xattrs(path)?.get(name).cloned();
-        value.map(|value| Answer::Bytes(Content(value))).ok_or(libc::ENODATA)
+        value
+            .map(|value| Answer::Bytes(Content(value)))
+            .ok_or(libc::ENODATA)
     }
 
     pub(super) fn remove_xattr(&mut self, path: &Path, name: &str) -> Told<Answer> {
@@ -320,7 +335,10 @@ impl Local {
 
     /// The names in a directory that is open, or `ENOENT` if that is gone.
     pub(super) fn list_open(directory: &File) -> Told<Vec<(String, Type)>> {
-        let path = format!("/proc/self/fd/{}", std::os::fd::AsRawFd::as_raw_fd(directory));
+        let path = format!(
+            "/proc/self/fd/{}",
+            std::os::fd::AsRawFd::as_raw_fd(directory)
+        );
         list(PathBuf::from(path))
     }
 
@@ -330,7 +348,9 @@ impl Local {
 
     pub(super) fn open_directory(&self, path: &Path) -> Told<File> {
         let mut options = OpenOptions::new();
-        options.read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
+        options
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW);
         options.open(self.at(path)).map_err(errno)
     }
 

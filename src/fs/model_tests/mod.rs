@@ -33,24 +33,44 @@ const SEQUENCES: u32 = 2000;
 /// How many of them are with large files, in thousandths.
 const LARGE: u32 = 10;
 
+/// How large stacks are, in bytes.
+const STACK: usize = 32 << 20;
+
 fn say(text: &str) {
     let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn wanted() -> u32 {
     let wanted = std::env::var("S3MFA_MODEL_SEQUENCES").ok();
-    wanted.and_then(|count| count.parse().ok()).unwrap_or(SEQUENCES)
+    wanted
+        .and_then(|count| count.parse().ok())
+        .unwrap_or(SEQUENCES)
 }
 
 /// Runs `count` sequences of at most `most` steps.
 fn check(count: u32, scale: Scale, most: usize) {
+    // The futures of whole operations are large where nothing is optimized.
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let checking = thread
+        .spawn(move || check_here(count, scale, most))
+        .unwrap();
+    if let Err(panic) = checking.join() {
+        std::panic::resume_unwind(panic);
+    }
+}
+
+fn check_here(count: u32, scale: Scale, most: usize) {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
+        .thread_stack_size(STACK)
         .enable_all()
         .build()
         .unwrap();
     let world = runtime.block_on(async { World::new() });
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/src/fs/model_tests/regressions.txt");
+    let path = concat!(
+        env!("CARGO_MANIFEST_DIR"),
+        "/src/fs/model_tests/regressions.txt"
+    );
     let mut config = Config {
         cases: count,
         max_shrink_iters: 3000,

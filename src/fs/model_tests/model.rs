@@ -75,10 +75,15 @@ pub(super) async fn run(world: &World, sequence: &Sequence, part: u64) -> Result
         }
         let asked = world.asked() - codes;
         if asked > most {
-            return Err(format!("step {number}, {step:?}: {asked} codes instead of {most}"));
+            return Err(format!(
+                "step {number}, {step:?}: {asked} codes instead of {most}"
+            ));
         }
     }
-    model.conclude().await.map_err(|wrong| format!("at the end: {wrong}"))
+    model
+        .conclude()
+        .await
+        .map_err(|wrong| format!("at the end: {wrong}"))
 }
 
 /// Puts there what somebody else's tools may have.
@@ -91,7 +96,9 @@ fn furnish(scene: &Scene, local: &mut Local) {
         };
         let path = format!("{directory}/{name}");
         let path = path.trim_start_matches('/');
-        scene.bucket.put(&format!("{}{path}", scene.prefix), blob.bytes());
+        scene
+            .bucket
+            .put(&format!("{}{path}", scene.prefix), blob.bytes());
         let path: Path = path.split('/').map(str::to_owned).collect();
         for length in 1..path.len() {
             let _ = local.make_directory(&path[..length].to_vec(), 0o755);
@@ -243,7 +250,9 @@ impl Model<'_> {
     fn pick(&self, number: u8, will_do: impl Fn(&Open) -> bool) -> Option<usize> {
         let mut able = (0..self.files.len()).filter(|at| will_do(&self.files[*at]));
         let count = able.clone().count();
-        (count > 0).then(|| able.nth(usize::from(number) % count)).flatten()
+        (count > 0)
+            .then(|| able.nth(usize::from(number) % count))
+            .flatten()
     }
 
     /// A file is about to be changed, and nobody promises that it lasts.
@@ -338,7 +347,10 @@ impl Model<'_> {
             Op::Write { offset, blob, .. } => {
                 let bytes = blob.bytes();
                 let local = Local::write(file, offset.into(), &bytes);
-                same(&local, &self.mount.write(handle, offset.into(), bytes).await)
+                same(
+                    &local,
+                    &self.mount.write(handle, offset.into(), bytes).await,
+                )
             }
             Op::Resize { size, .. } => {
                 let local = Local::resize(file, size.into());
@@ -381,7 +393,10 @@ impl Model<'_> {
         let local = Local::write(&self.files[to].local, to_offset, &bytes);
         let source = (self.files[from].mount, from_offset);
         let target = (self.files[to].mount, to_offset);
-        same(&local, &self.mount.copy_range(source, target, length.into()).await)
+        same(
+            &local,
+            &self.mount.copy_range(source, target, length.into()).await,
+        )
     }
 
     async fn close(&mut self, at: usize) -> Told<Answer> {
@@ -448,9 +463,10 @@ impl Model<'_> {
                 let local = self.local.symlink(&path, &target);
                 (local, self.mount.symlink(&path, &target).await)
             }
-            Op::ReadLink(_) => {
-                (self.local.read_link(&path), self.mount.read_link(&path).await)
-            }
+            Op::ReadLink(_) => (
+                self.local.read_link(&path),
+                self.mount.read_link(&path).await,
+            ),
             Op::Stat(_) => (self.local.stat(&path), self.mount.stat(&path).await),
             Op::ChangeMode(_, mode) => {
                 // Set-id bits of files go when they are written, but not for root.
@@ -480,9 +496,10 @@ impl Model<'_> {
                 self.local.remove_xattr(&path, xattr(name)),
                 self.mount.remove_xattr(&path, xattr(name)).await,
             ),
-            Op::ListXattrs(_) if has_xattrs => {
-                (self.local.list_xattrs(&path), self.mount.list_xattrs(&path).await)
-            }
+            Op::ListXattrs(_) if has_xattrs => (
+                self.local.list_xattrs(&path),
+                self.mount.list_xattrs(&path).await,
+            ),
             Op::List(_) => (self.local.list(&path), self.mount.list(&path).await),
             _ => return Ok(()),
         };
@@ -512,7 +529,9 @@ impl Model<'_> {
             return Ok(());
         }
         let moved = tree.iter().filter(|name| name.path.starts_with(&from));
-        let longest = moved.map(|name| length(&name.path) - length(&from) + length(&to)).max();
+        let longest = moved
+            .map(|name| length(&name.path) - length(&from) + length(&to))
+            .max();
         if longest.is_some_and(|longest| longest > LONGEST_PATH) {
             return Ok(());
         }
@@ -716,7 +735,11 @@ impl Model<'_> {
         let directories = directories.map(|name| name.path.clone());
         for directory in root.into_iter().chain(directories) {
             let known: BTreeSet<&Path> = local.iter().map(|name| &name.path).collect();
-            let Answer::Names(names) = self.mount.list(&directory).await.map_err(|e| shown(&Err(e)))?
+            let Answer::Names(names) = self
+                .mount
+                .list(&directory)
+                .await
+                .map_err(|e| shown(&Err(e)))?
             else {
                 continue;
             };
@@ -726,7 +749,11 @@ impl Model<'_> {
                 if known.contains(&path) || !name.contains("(recovered ") {
                     continue;
                 }
-                let content = self.mount.content(&path).await.map_err(|e| shown(&Err(e)))?;
+                let content = self
+                    .mount
+                    .content(&path)
+                    .await
+                    .map_err(|e| shown(&Err(e)))?;
                 if !torn.contains(&content) {
                     return Err(in_words(&path, &format!("{content:?} instead of {torn:?}")));
                 }
@@ -793,7 +820,11 @@ impl Model<'_> {
         let tree = self.local.tree();
         let prefix = &self.scene.prefix;
         let key = |name: &Name| {
-            let slash = if name.kind == Type::Directory { "/" } else { "" };
+            let slash = if name.kind == Type::Directory {
+                "/"
+            } else {
+                ""
+            };
             format!("{prefix}{}{slash}", name.path.join("/"))
         };
         let mut expected: BTreeSet<String> = tree.iter().map(key).collect();
@@ -837,7 +868,9 @@ fn path_of(tree: &[Name], place: Place) -> Option<Path> {
     let nth = |number: u8, is_it: &dyn Fn(&Name) -> bool| {
         let names: Vec<&Name> = tree.iter().filter(|name| is_it(name)).collect();
         let count = names.len().max(1);
-        names.get(usize::from(number) % count).map(|name| name.path.clone())
+        names
+            .get(usize::from(number) % count)
+            .map(|name| name.path.clone())
     };
     let name = |number: u8| NAMES[usize::from(number) % NAMES.len()].to_owned();
     let some = |path: Option<Path>, number: u8| path.or_else(|| Some(vec![name(number)]));

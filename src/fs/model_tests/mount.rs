@@ -144,13 +144,17 @@ impl Mount {
                     return Err(libc::EISDIR);
                 }
                 let (writes, truncate) = (flags.writes, flags.truncate);
-                let opened = self.fs.open(&self.asker, NOBODY, inode.number, writes, truncate);
+                let opened = self
+                    .fs
+                    .open(&self.asker, NOBODY, inode.number, writes, truncate);
                 (inode.number, told(opened.await)?.0)
             }
             (None, None) => return Err(libc::ENOENT),
             (None, Some((mode, exclusive))) => {
                 let (birth, name) = (self.birth(mode), OsStr::new(name));
-                let created = self.fs.create(&self.asker, NOBODY, parent, name, birth, exclusive);
+                let created = self
+                    .fs
+                    .create(&self.asker, NOBODY, parent, name, birth, exclusive);
                 let (inode, handle) = told(created.await)?;
                 (self.count(inode).number, handle)
             }
@@ -167,7 +171,9 @@ impl Mount {
         let (parent, name) = self.parent(path).await?;
         self.free(parent, name).await?;
         let (birth, name) = (self.birth(mode), OsStr::new(name));
-        let created = self.fs.create(&self.asker, NOBODY, parent, name, birth, true);
+        let created = self
+            .fs
+            .create(&self.asker, NOBODY, parent, name, birth, true);
         let (inode, handle) = told(created.await)?;
         self.count(inode);
         let stored = self.fs.flush(&self.asker, handle).await;
@@ -177,16 +183,28 @@ impl Mount {
 
     pub(super) async fn read(&self, at: Handle, offset: u64, length: u64) -> Told<Content> {
         let serve = |bytes: &[u8]| Content(bytes.to_vec());
-        told(self.fs.read(&self.asker, at.handle, offset, length, serve).await)
+        told(
+            self.fs
+                .read(&self.asker, at.handle, offset, length, serve)
+                .await,
+        )
     }
 
     pub(super) async fn write(&self, at: Handle, offset: u64, bytes: Vec<u8>) -> Told<Answer> {
-        let written = self.fs.write(&self.asker, NOBODY, at.handle, offset, bytes, at.append);
+        let written = self
+            .fs
+            .write(&self.asker, NOBODY, at.handle, offset, bytes, at.append);
         Ok(Answer::Count(told(written.await)?.into()))
     }
 
     pub(super) async fn resize(&self, at: Handle, size: u64) -> Told<Answer> {
-        let resized = self.fs.truncate(&self.asker, at.number, Some(at.handle), size);
+        let resized = self.fs.truncate(
+            &self.asker,
+            Caller { tid: 0 },
+            at.number,
+            Some(at.handle),
+            size,
+        );
         done(resized.await)
     }
 
@@ -214,7 +232,10 @@ impl Mount {
         length: u64,
     ) -> Told<Answer> {
         let (source, target) = ((from.handle, from_offset), (to.handle, to_offset));
-        let copied = self.fs.copy_range(&self.asker, source, target, length).await;
+        let copied = self
+            .fs
+            .copy_range(&self.asker, source, target, length)
+            .await;
         match told(copied) {
             Err(libc::ENOTSUP) => {
                 let bytes = self.read(from, from_offset, length).await?;
@@ -271,7 +292,9 @@ impl Mount {
             Type::Directory => Err(libc::EISDIR),
             Type::Symlink => Err(libc::ENOENT),
             Type::File => {
-                let cut = self.fs.truncate(&self.asker, inode.number, None, size);
+                let cut =
+                    self.fs
+                        .truncate(&self.asker, Caller { tid: 0 }, inode.number, None, size);
                 done(cut.await)
             }
         }
@@ -291,7 +314,9 @@ impl Mount {
         self.free(parent, name).await?;
         // The kernel lets no other bits through: vfs_mkdir() in fs/namei.c.
         let birth = self.birth(mode & 0o1777);
-        let made = self.fs.make_directory(&self.asker, parent, OsStr::new(name), birth);
+        let made = self
+            .fs
+            .make_directory(&self.asker, parent, OsStr::new(name), birth);
         let inode = told(made.await)?;
         self.count(inode);
         Ok(Answer::Done)
@@ -303,7 +328,11 @@ impl Mount {
         if !inode.kind.is_directory() {
             return Err(libc::ENOTDIR);
         }
-        done(self.fs.remove_directory(&self.asker, parent, OsStr::new(name)).await)
+        done(
+            self.fs
+                .remove_directory(&self.asker, parent, OsStr::new(name))
+                .await,
+        )
     }
 
     /// Neither path is the other, nor below it: that the kernel finds out by itself.
@@ -321,7 +350,9 @@ impl Mount {
         let (parent, name) = self.parent(path).await?;
         self.free(parent, name).await?;
         let (birth, name) = (self.birth(0o777), OsStr::new(name));
-        let made = self.fs.make_symlink(&self.asker, parent, name, target, birth);
+        let made = self
+            .fs
+            .make_symlink(&self.asker, parent, name, target, birth);
         let inode = told(made.await)?;
         self.count(inode);
         Ok(Answer::Done)
@@ -377,7 +408,11 @@ impl Mount {
             Setting::Create => xattr::Mode::Create,
             Setting::Replace => xattr::Mode::Replace,
         };
-        done(self.fs.set_xattr(&self.asker, number, name, value, how).await)
+        done(
+            self.fs
+                .set_xattr(&self.asker, number, name, value, how)
+                .await,
+        )
     }
 
     pub(super) async fn xattr(&mut self, path: &Path, name: &str) -> Told<Answer> {
@@ -426,7 +461,10 @@ impl Mount {
             };
             place = last.next;
             for numbered in page {
-                let (name, kind) = (numbered.found.name.to_string(), numbered.found.kind.type_of());
+                let (name, kind) = (
+                    numbered.found.name.to_string(),
+                    numbered.found.kind.type_of(),
+                );
                 names.push((name, kind));
                 let inode = self.fs.take_in(at.number, numbered.found);
                 self.count(inode);

@@ -3,6 +3,7 @@
 //! Operations name what they are about by numbers, which are taken modulo what there is when
 //! their turn comes. So every part of a sequence is a sequence.
 
+use std::fmt;
 use std::ops::Range;
 
 use proptest::collection::vec;
@@ -226,10 +227,23 @@ pub(super) struct Setup {
 }
 
 /// A whole sequence.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Sequence {
     pub(super) setup: Setup,
     pub(super) steps: Vec<Step>,
+}
+
+impl fmt::Debug for Sequence {
+    /// A line for each step, whatever is asked for.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let setup = self.setup;
+        f.write_str(&format!("{setup:?}"))?;
+        for Step { op, trouble } in &self.steps {
+            let (op, trouble) = (format!("{op:?}"), format!("{trouble:?}"));
+            write!(f, "\n    {op}, {trouble}")?;
+        }
+        Ok(())
+    }
 }
 
 /// How large files get.
@@ -321,7 +335,12 @@ fn directory_mode() -> impl Strategy<Value = u32> {
 }
 
 fn flags() -> impl Strategy<Value = Flags> {
-    let access = select(vec![(true, false), (false, true), (true, true), (true, true)]);
+    let access = select(vec![
+        (true, false),
+        (false, true),
+        (true, true),
+        (true, true),
+    ]);
     let rarely = || prop::bool::weighted(0.2);
     (access, rarely(), rarely()).prop_map(|((reads, writes), truncate, append)| Flags {
         reads,
@@ -384,13 +403,14 @@ fn on_names(scale: Scale) -> BoxedStrategy<Op> {
         },
     );
     let target = prop_oneof![3 => name().boxed(), 2 => anything().boxed()];
-    let rename = (anything(), target, prop::bool::weighted(0.2)).prop_map(
-        |(from, to, keep_target)| Op::Rename {
-            from,
-            to,
-            keep_target,
-        },
-    );
+    let rename =
+        (anything(), target, prop::bool::weighted(0.2)).prop_map(|(from, to, keep_target)| {
+            Op::Rename {
+                from,
+                to,
+                keep_target,
+            }
+        });
     prop_oneof![
         8 => create,
         1 => (name(), mode()).prop_map(|(at, mode)| Op::MakeNode(at, mode)),

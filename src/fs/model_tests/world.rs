@@ -152,7 +152,9 @@ impl World {
     pub(super) fn scene(&self, setup: Setup, part: u64) -> Scene {
         let name = format!("model-{}", self.buckets.fetch_add(1, Ordering::Relaxed));
         let bucket = self.sandbox.create_bucket(&name);
-        bucket.set_policy(policies::require_mfa_null_age(&name)).unwrap();
+        bucket
+            .set_policy(policies::require_mfa_null_age(&name))
+            .unwrap();
         let prefix = if setup.prefixed { "some/where/" } else { "" };
         Scene {
             bucket,
@@ -185,10 +187,12 @@ impl World {
         };
         let root = scene.place.path().join("spool");
         let Opened { spool, entries } = Spool::open(&root, &owner, None).unwrap();
-        let index = match index {
-            Some(index) if !scene.setup.index_file => index,
-            None if !scene.setup.index_file => Index::in_memory(),
-            _ => Index::open(&scene.index_file()).unwrap(),
+        let index = if scene.setup.index_file {
+            // Only one has the file.
+            drop(index);
+            Index::open(&scene.index_file()).unwrap()
+        } else {
+            index.unwrap_or_else(Index::in_memory)
         };
         let keeping = Keeping {
             spool: Some(spool),
