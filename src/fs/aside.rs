@@ -162,11 +162,14 @@ impl FileSystem {
 
     /// A draft whose name is gone is stored nowhere.
     pub(super) fn let_fall(self: &Arc<Self>, draft: &Arc<Draft>) {
-        let upload = {
+        let (upload, before) = {
             let mut state = draft.state();
             state.fate = Fate::Unlinked;
-            state.upload.take()
+            (state.upload.take(), state.before.take())
         };
+        if let Some(before) = before {
+            self.throw_out(before);
+        }
         if let Some(upload) = upload {
             self.throw_away(&upload);
         }

@@ -173,11 +173,17 @@ impl FileSystem {
             return Ok(());
         }
         let now = self.attributes_of(&self.inode(number)?);
-        self.change(asker, number, |posix| {
+        let outcome = self.change(asker, number, |posix| {
             change.apply(posix, now);
             Ok(())
-        })
-        .await
+        });
+        outcome.await?;
+        if (change.mtime.is_some() || change.atime.is_some())
+            && let Some(draft) = self.draft(number)
+        {
+            draft.state().timed = true;
+        }
+        Ok(())
     }
 
     /// Changes the metadata of an inode, and stores it.

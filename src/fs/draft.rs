@@ -11,6 +11,7 @@
 //!   state that the file had.
 //! - `base` is what this mount knows to stand under the name. Only that is ever replaced.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -25,6 +26,7 @@ use super::inodes::Kind;
 use super::pages::PAGE;
 use super::plan::LARGEST;
 use super::recover::Kept;
+use super::stream_out::{Ahead, IN_UPLOAD};
 use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::spool::SpoolFile;
@@ -60,6 +62,8 @@ pub(crate) struct Draft {
     pub(super) id: u64,
     pub(super) file: Arc<SpoolFile>,
     state: Mutex<State>,
+    /// Counts the parts that were sent ahead, or failed to be.
+    pub(super) ahead: watch::Sender<u64>,
 }
 
 /// The changing part of a draft.
@@ -94,7 +98,17 @@ pub(crate) struct State {
     pub(super) nonce: String,
     /// The multipart upload that was begun, and for which change.
     pub(super) upload: Option<Upload>,
-    /// It is being stored.
+    /// The parts of it that are being sent ahead, by number.
+    pub(super) ahead: BTreeMap<i32, Ahead>,
+    /// The number of the next one.
+    pub(super) next_ahead: i32,
+    /// Sending ahead was refused.
+    pub(super) ahead_denied: bool,
+    /// The attributes that the object was really stored with, if those of now came too late.
+    pub(super) stored_as: Option<Metadata>,
+    /// Somebody has set the time of the last change, and it must be that.
+    pub(super) timed: bool,
+    /// It is being stored, or held: see [`Held`].
     pub(super) flight: Option<watch::Receiver<Outcome>>,
     /// Why it could not be stored last time.
     pub(super) failed: Option<String>,
@@ -114,9 +128,18 @@ pub(crate) struct Upload {
     pub(super) key: String,
     /// The change of the draft that it sends.
     pub(super) version: u64,
+    /// It was begun while the file was being written, with parts of this size; `None` if it was
+    /// begun for one change, and serves no other.
+    pub(super) part_size: Option<u64>,
+    /// The mark that the object is going to carry.
+    pub(super) mark: String,
+    /// The attributes that it is going to have.
+    pub(super) posix: Metadata,
+    /// The change that it was asked to be put together for.
+    pub(super) completing: Option<u64>,
     /// What S3 has of it, by number.
     #[serde(skip)]
-    pub(super) parts: std::collections::BTreeMap<i32, Acknowledged>,
+    pub(super) parts: BTreeMap<i32, Acknowledged>,
 }
 
 /// A part that S3 has.
@@ -174,6 +197,11 @@ impl State {
             aside: false,
             nonce: nonce(),
             upload: None,
+            ahead: BTreeMap::new(),
+            next_ahead: 1,
+            ahead_denied: false,
+            stored_as: None,
+            timed: false,
             flight: None,
             failed: None,
             may_pass: false,
@@ -233,6 +261,7 @@ impl State {
         self.attributes_changed();
         self.posix.mtime = self.posix.ctime;
         self.posix.bytes_change();
+        self.timed = false;
         self.dirty = true;
     }
 
@@ -297,6 +326,7 @@ impl Draft {
             id,
             file,
             state: Mutex::new(state),
+            ahead: watch::Sender::new(0),
         }
     }
 
@@ -331,6 +361,31 @@ impl Draft {
             let _ = flight.wait_for(Option::is_some).await;
         }
     }
+
+    /// Has nobody change or store it for a while, as if it were being stored all the time.
+    pub(super) async fn hold(self: &Arc<Self>) -> Held {
+        let (land, flight) = watch::channel(None);
+        self.edit(|state| state.flight = Some(flight)).await;
+        Held {
+            draft: Arc::clone(self),
+            _land: land,
+        }
+    }
+}
+
+/// A draft that nobody changes or stores: its name is about to go, or to be another.
+///
+/// It is told as a flight that never lands: whoever waits for it looks again afterwards.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) draft: Arc<Draft>,
+    _land: watch::Sender<Outcome>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.draft.state().flight = None;
+    }
 }
 
 /// Sixteen hexadecimal digits that nobody else has.
@@ -347,6 +402,10 @@ impl FileSystem {
 
     /// Tells the journal how a draft stands.
     pub(super) fn journal(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
+        if state.fate == Fate::Unlinked {
+            // The next mount must not bring it back.
+            return Ok(());
+        }
         state.journalled = state.content.count();
         let kept = Kept::File(Box::new(state.record()));
         Ok(self.spool()?.put(draft.id, &kept)?)
@@ -438,12 +497,19 @@ impl FileSystem {
         let size = remote.object.size;
         let remote = self.with_facts(asker, &remote).await?;
         let mut state = State::of(remote);
+        let unlinked = self.inode(number)?.unlinked;
+        if unlinked {
+            state.fate = Fate::Unlinked;
+        }
         if truncate {
             state.content.set_size(0);
             state.delta.set_size(0);
             state.bytes_changed();
         }
         let draft = self.begin(number, state)?;
+        if unlinked {
+            self.throw_out(draft.id);
+        }
         if !truncate && size <= SINGLE {
             let whole = 0..size;
             if let Err(error) = self.hydrate(asker, &draft, whole).await {
@@ -466,6 +532,9 @@ impl FileSystem {
             let Some(Origin::Remote { source, offset }) = from else {
                 continue;
             };
+            if source == IN_UPLOAD {
+                return Err(sent());
+            }
             let remote = draft.state().sources.get(source as usize).cloned();
             let remote = remote.ok_or(FsError::BadHandle)?;
             let mut at = range.start;
@@ -515,6 +584,7 @@ impl FileSystem {
                     });
                     bytes.extend_from_slice(&part.await??);
                 }
+                Some(Origin::Remote { source, .. }) if source == IN_UPLOAD => return Err(sent()),
                 Some(Origin::Remote { source, offset }) => {
                     let remote = sources.get(source as usize).ok_or(FsError::BadHandle)?;
                     let range = offset..offset + (range.end - range.start);
@@ -543,8 +613,10 @@ impl FileSystem {
         let data = Arc::new(data);
         loop {
             draft.edit(|_| ()).await;
-            let (fs, draft, data) = (Arc::clone(self), Arc::clone(&draft), Arc::clone(&data));
+            let (fs, data) = (Arc::clone(self), Arc::clone(&data));
+            let changed = Arc::clone(&draft);
             let written = blocking(move || {
+                let draft = changed;
                 let mut state = draft.state();
                 // It may have begun to be stored just now.
                 if state.flight.is_some() {
@@ -555,9 +627,9 @@ impl FileSystem {
                 if end > LARGEST {
                     return Err(FsError::TooLarge);
                 }
-                forget_parts(&mut state, at..end);
+                state.forget_sent(&(at..end))?;
                 let was_closed = fs.reopen(&draft, &mut state)?;
-                fs.put_bytes(&draft, at, &data)?;
+                fs.put_bytes(&draft, &mut state, at, &data)?;
                 if end > at {
                     state.content.put(at..end, Origin::Local);
                     state.delta.put(at..end, Origin::Local);
@@ -571,6 +643,7 @@ impl FileSystem {
                 Ok(true)
             });
             if written.await?? {
+                self.send_ahead(&draft);
                 return Ok(length);
             }
         }
@@ -583,7 +656,8 @@ impl FileSystem {
         if !std::mem::take(&mut state.closed) {
             return Ok(false);
         }
-        if self.budget.write_back && state.before.is_none() {
+        let lasts = self.budget.write_back && state.fate == Fate::Named;
+        if lasts && state.before.is_none() {
             let mut closed = state.record();
             closed.closed = true;
             let (id, file) = self.spool()?.create(&Kept::File(Box::new(closed)))?;
@@ -595,10 +669,17 @@ impl FileSystem {
     }
 
     /// Writes into the spool, and makes room for it if that can be had at once.
-    fn put_bytes(&self, draft: &Draft, at: u64, data: &[u8]) -> Result<(), FsError> {
+    fn put_bytes(
+        &self,
+        draft: &Draft,
+        state: &mut State,
+        at: u64,
+        data: &[u8],
+    ) -> Result<(), FsError> {
         match draft.file.write_at(at, data) {
             Err(crate::spool::SpoolError::Full(_)) => {
                 self.spool()?.sweep()?;
+                self.let_sent_leave(draft, state)?;
                 Ok(draft.file.write_at(at, data)?)
             }
             written => Ok(written?),
@@ -613,7 +694,7 @@ impl FileSystem {
         draft
             .edit(|state| {
                 self.reopen(draft, state)?;
-                forget_parts(state, size.min(state.size())..u64::MAX);
+                state.forget_sent(&(size.min(state.size())..u64::MAX))?;
                 state.content.set_size(size);
                 state.delta.set_size(size);
                 state.bytes_changed();
@@ -635,7 +716,7 @@ impl FileSystem {
                     return Ok(());
                 }
                 self.reopen(draft, state)?;
-                forget_parts(state, range.clone());
+                state.forget_sent(&range)?;
                 state.content.zero(range.clone());
                 state.delta.zero(range.clone());
                 draft.file.punch(range)?;
@@ -660,11 +741,13 @@ impl FileSystem {
     }
 }
 
-fn forget_parts(state: &mut State, range: Range<u64>) {
-    if let Some(upload) = &mut state.upload {
-        let keeps = |part: &Acknowledged| part.end <= range.start || part.start >= range.end;
-        upload.parts.retain(|_, part| keeps(part));
-    }
+/// What is said of bytes that are nowhere but in a part of an upload.
+fn sent() -> FsError {
+    FsError::Spool(
+        "the spool was full, and this part of the file has left it: it can be read when the \
+         file was closed"
+            .to_owned(),
+    )
 }
 
 /// Runs what may wait for the local disk.

@@ -40,6 +40,7 @@ pub(crate) mod range;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod rename;
+mod stream_out;
 pub(crate) mod tree;
 pub(crate) mod upload;
 pub(crate) mod xattr;

@@ -65,7 +65,7 @@ impl Snapshot {
     }
 
     /// The mark of this upload.
-    fn mark(&self) -> String {
+    pub(super) fn mark(&self) -> String {
         format!("{}-{}", self.nonce, self.version)
     }
 
@@ -137,6 +137,8 @@ impl FileSystem {
                 // Somebody else's flight, who could not have a person asked.
                 Ok(Some(Err(FsError::Store(StoreError::Session(_))))) if !mine => {}
                 Ok(Some(outcome)) => return outcome,
+                // It was held, and may be stored now.
+                _ if !mine => {}
                 _ => return Err(FsError::Spool("storing was given up".to_owned())),
             }
         }
@@ -247,8 +249,10 @@ impl FileSystem {
             };
             match error {
                 StoreError::Changed | StoreError::NotFound => {
-                    match self.compare(asker, &snapshot).await? {
-                        Found::Ours(object) => return Ok(object.etag),
+                    match self.compare(asker, draft, &snapshot).await? {
+                        Found::Ours(object) => {
+                            return self.is_ours(asker, draft, &snapshot, object).await;
+                        }
                         Found::Earlier(object) => {
                             let is_same = |base: &Object| base.etag == object.etag;
                             if snapshot.base.as_ref().is_some_and(is_same)
@@ -267,8 +271,8 @@ impl FileSystem {
                 StoreError::NoUpload(text) => {
                     // Put together already by a request whose answer was lost, or thrown away
                     // by somebody who tidies up.
-                    if let Found::Ours(object) = self.compare(asker, &snapshot).await? {
-                        return Ok(object.etag);
+                    if let Found::Ours(object) = self.compare(asker, draft, &snapshot).await? {
+                        return self.is_ours(asker, draft, &snapshot, object).await;
                     }
                     tracing::info!("{}: sending it again ({text})", snapshot.key);
                     draft.state().upload = None;
@@ -288,8 +292,35 @@ impl FileSystem {
         }
     }
 
+    /// What stands there was put together of this very snapshot.
+    async fn is_ours(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        snapshot: &Snapshot,
+        found: Object,
+    ) -> Result<String, FsError> {
+        let mark = found
+            .facts
+            .as_ref()
+            .and_then(|facts| facts.posix.nonce.clone());
+        let upload = draft.state().upload.clone();
+        match upload.filter(|upload| Some(&upload.mark) == mark.as_ref()) {
+            Some(upload) => {
+                self.is_complete(asker, draft, snapshot, &upload, found.etag)
+                    .await
+            }
+            None => Ok(found.etag),
+        }
+    }
+
     /// What stands under the name of a snapshot.
-    async fn compare(&self, asker: &Asker, snapshot: &Snapshot) -> Result<Found, FsError> {
+    async fn compare(
+        &self,
+        asker: &Asker,
+        draft: &Draft,
+        snapshot: &Snapshot,
+    ) -> Result<Found, FsError> {
         let found = match self.bucket.head(asker, &snapshot.key).await {
             Err(StoreError::NotFound) => return Ok(Found::Foreign),
             found => found?,
@@ -298,7 +329,15 @@ impl FileSystem {
             .facts
             .as_ref()
             .and_then(|facts| facts.posix.nonce.clone());
+        let put_together = {
+            let state = draft.state();
+            let upload = state.upload.as_ref();
+            let done = upload.filter(|upload| upload.completing == Some(snapshot.version));
+            done.map(|upload| upload.mark.clone())
+        };
         Ok(match mark {
+            // Before the other: an upload that was begun early has a mark of its own.
+            Some(mark) if put_together.as_ref() == Some(&mark) => Found::Ours(found),
             Some(mark) if mark == snapshot.mark() => Found::Ours(found),
             Some(mark)
                 if mark
@@ -322,7 +361,15 @@ impl FileSystem {
         snapshot: &Snapshot,
         etag: String,
     ) -> Result<(), FsError> {
-        let object = snapshot.object(etag);
+        let stored_as = draft.state().stored_as.take();
+        let object = match stored_as {
+            Some(posix) => Snapshot {
+                posix,
+                ..snapshot.clone()
+            }
+            .object(etag),
+            None => snapshot.object(etag),
+        };
         self.wrote(&snapshot.key, &object);
         let version = if draft.state().aside {
             0
@@ -339,7 +386,13 @@ impl FileSystem {
             state.dirty = false;
             state.closed = false;
             state.upload = None;
+            state.timed = false;
+            state.next_ahead = 1;
             state.nonce = super::draft::nonce();
+            if let Some(facts) = &object.facts {
+                state.posix.mtime = facts.posix.mtime;
+                state.posix.ctime = facts.posix.ctime;
+            }
             // What it was made of is history: all that is not in the spool is in this now.
             state.sources = vec![remote];
             state.delta = Extents::of_object(0, object.size);
@@ -385,20 +438,31 @@ impl FileSystem {
 
     /// A handle that wrote is closed.
     pub(super) fn let_go(self: &Arc<Self>, draft: &Arc<Draft>) {
-        let (pending, last) = {
+        {
             let mut state = draft.state();
             state.writers = state.writers.saturating_sub(1);
-            (state.is_pending(), state.writers == 0)
-        };
-        if !last {
-            return;
         }
+        self.end_if_unused(draft);
+    }
+
+    /// A draft that nobody writes to any more is stored, or not needed.
+    pub(super) fn end_if_unused(self: &Arc<Self>, draft: &Arc<Draft>) {
+        let (pending, busy, failed, unlinked) = {
+            let state = draft.state();
+            let busy = state.writers > 0 || state.flight.is_some();
+            let unlinked = state.fate == Fate::Unlinked;
+            (state.is_pending(), busy, state.failed.is_some(), unlinked)
+        };
         if pending {
             // Changed through a mapping after the last close(2), or kept after a failure.
-            if draft.state().failed.is_none() {
+            if draft.state().writers == 0 && !failed {
                 self.publish_later(draft);
             }
-        } else if draft.state().flight.is_none() {
+            return;
+        }
+        // Of a file without a name, nobody else has the bytes.
+        let is_read = || self.files.lock().any(|file| file.number == draft.number);
+        if !busy && !(unlinked && is_read()) {
             self.retire(draft);
             self.throw_out(draft.id);
         }

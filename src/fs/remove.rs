@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::draft::{Draft, Fate};
+use super::draft::{Draft, Fate, Held};
 use super::inodes::Inode;
 use super::names::from_kernel;
 use super::{FileSystem, FsError};
@@ -45,20 +45,10 @@ impl FileSystem {
         }
         self.keep_directory(asker, parent).await?;
         let key = self.key(inode.number)?;
-        let draft = self.settle(inode.number).await;
-        let object = match &draft {
-            Some(draft) => draft.state().base.clone(),
-            None => inode.kind.object().cloned(),
-        };
-        if let Some(object) = object.filter(|object| !object.etag.is_empty()) {
-            if self
-                .keeps_for_readers(asker, &inode, draft.as_ref())
-                .await?
-            {
-                self.remove(asker, inode.number, &key, &object).await?;
-            } else {
-                self.hide(inode.number, key.clone(), object)?;
-            }
+        let mut held = self.hold(inode.number).await;
+        if let Err(error) = self.take_away(asker, inode.number, &key, &mut held).await {
+            self.let_loose(held);
+            return Err(error);
         }
         self.index.remove(&key);
         self.inodes.lock().unlink(inode.number);
@@ -67,6 +57,24 @@ impl FileSystem {
             self.let_fall(&draft);
         }
         Ok(())
+    }
+
+    /// Takes a file away from the bucket, if it is there.
+    async fn take_away(
+        &self,
+        asker: &Asker,
+        number: u64,
+        key: &str,
+        held: &mut Option<Held>,
+    ) -> Result<(), FsError> {
+        let Some(object) = self.stands_for(number, held.as_ref())? else {
+            return Ok(());
+        };
+        if self.keeps_for_readers(asker, number, held).await? {
+            self.remove(asker, number, key, &object).await
+        } else {
+            self.hide(number, key.to_owned(), object)
+        }
     }
 
     /// Removes an empty directory.
@@ -141,11 +149,41 @@ impl FileSystem {
         Ok(inode)
     }
 
-    /// Waits until an inode's draft is not being stored. Returns it.
-    pub(super) async fn settle(&self, number: u64) -> Option<Arc<Draft>> {
-        let draft = self.draft(number)?;
-        draft.edit(|_| ()).await;
-        self.draft(number)
+    /// Holds the draft of an inode, if it has one.
+    pub(super) async fn hold(&self, number: u64) -> Option<Held> {
+        loop {
+            let draft = self.draft(number)?;
+            let held = draft.hold().await;
+            // It may have been stored while this waited, and another begun.
+            if self
+                .draft(number)
+                .is_some_and(|now| Arc::ptr_eq(&now, &draft))
+            {
+                return Some(held);
+            }
+        }
+    }
+
+    /// What was held goes on as before, or is not needed any more.
+    pub(super) fn let_loose(self: &Arc<Self>, held: impl IntoIterator<Item = Held>) {
+        for held in held {
+            let draft = Arc::clone(&held.draft);
+            drop(held);
+            self.end_if_unused(&draft);
+        }
+    }
+
+    /// The object that this mount knows to stand under the name of a file, if there is one.
+    pub(super) fn stands_for(
+        &self,
+        number: u64,
+        held: Option<&Held>,
+    ) -> Result<Option<Object>, FsError> {
+        let object = match held {
+            Some(held) => held.draft.state().base.clone(),
+            None => self.inode(number)?.kind.object().cloned(),
+        };
+        Ok(object.filter(|object| !object.etag.is_empty()))
     }
 
     /// Makes sure that whoever has a file open can go on when it is gone from the bucket.
@@ -153,22 +191,21 @@ impl FileSystem {
     pub(super) async fn keeps_for_readers(
         &self,
         asker: &Asker,
-        inode: &Inode,
-        draft: Option<&Arc<Draft>>,
+        number: u64,
+        held: &mut Option<Held>,
     ) -> Result<bool, FsError> {
-        let number = inode.number;
         if !self.files.lock().any(|file| file.number == number) {
             return Ok(true);
         }
-        if let Some(draft) = draft {
+        if let Some(held) = held {
             let (remote, size) = {
-                let state = draft.state();
+                let state = held.draft.state();
                 (state.content.remote_bytes(), state.size())
             };
             if remote > FETCHED {
                 return Ok(false);
             }
-            self.hydrate(asker, draft, 0..size).await?;
+            self.hydrate(asker, &held.draft, 0..size).await?;
             return Ok(true);
         }
         let Some(remote) = self.remote_of(number)? else {
@@ -178,8 +215,11 @@ impl FileSystem {
         if size > FETCHED {
             return Ok(false);
         }
-        let draft = self.begin_on(asker, number, remote, false).await?;
-        self.hydrate(asker, &draft, 0..size).await?;
+        self.begin_on(asker, number, remote, false).await?;
+        *held = self.hold(number).await;
+        if let Some(held) = held {
+            self.hydrate(asker, &held.draft, 0..size).await?;
+        }
         Ok(true)
     }
 

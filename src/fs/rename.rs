@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::draft::State;
+use super::draft::{Held, State};
 use super::file::Remote;
 use super::inodes::Inode;
 use super::names::from_kernel;
@@ -50,12 +50,17 @@ impl FileSystem {
         }
         self.keep_directory(asker, parent).await?;
         self.keep_directory(asker, new_parent).await?;
-        if inode.kind.is_directory() {
-            self.rename_directory(asker, &inode, target.as_ref(), &new_key)
-                .await?;
+        let mut held = Vec::new();
+        let renamed = if inode.kind.is_directory() {
+            self.rename_directory(asker, &inode, target.as_ref(), &new_key, &mut held)
+                .await
         } else {
-            self.rename_file(asker, &inode, target.as_ref(), &new_key)
-                .await?;
+            self.rename_file(asker, &inode, target.as_ref(), &new_key, &mut held)
+                .await
+        };
+        if let Err(error) = renamed {
+            self.let_loose(held);
+            return Err(error);
         }
         self.inodes
             .lock()
@@ -69,7 +74,26 @@ impl FileSystem {
             }
             self.last_look(target.number);
         }
+        self.let_loose(held);
         Ok(())
+    }
+
+    /// Holds the draft of an inode, once all of it is stored.
+    async fn hold_stored(
+        self: &Arc<Self>,
+        asker: &Asker,
+        number: u64,
+    ) -> Result<Option<Held>, FsError> {
+        loop {
+            let Some(draft) = self.draft(number) else {
+                return Ok(None);
+            };
+            self.publish(asker, &draft).await?;
+            match self.hold(number).await {
+                Some(held) if held.draft.state().is_pending() => {}
+                held => return Ok(held),
+            }
+        }
     }
 
     async fn rename_file(
@@ -78,22 +102,20 @@ impl FileSystem {
         inode: &Inode,
         target: Option<&Inode>,
         new_key: &str,
+        held: &mut Vec<Held>,
     ) -> Result<(), FsError> {
-        // What is not stored yet goes to the old name first: there is one way to store.
-        if let Some(draft) = self.draft(inode.number) {
-            self.publish(asker, &draft).await?;
-        }
+        // What is not stored yet goes to the old name first: there is one way to store. And
+        // nothing is stored under either name from then on until all is done.
+        held.extend(self.hold_stored(asker, inode.number).await?);
         let inode = self.confirm_lately(asker, inode.number).await?;
         let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
         let mut replaced = None;
         if let Some(target) = target {
-            let draft = self.settle(target.number).await;
-            self.keeps_for_readers(asker, target, draft.as_ref())
-                .await?;
-            replaced = match draft {
-                Some(draft) => draft.state().base.clone(),
-                None => target.kind.object().cloned().filter(|o| !o.etag.is_empty()),
-            };
+            let mut its = self.hold(target.number).await;
+            replaced = self.stands_for(target.number, its.as_ref())?;
+            let kept = self.keeps_for_readers(asker, target.number, &mut its).await;
+            held.extend(its);
+            kept?;
         }
         if let Some(hidden) = self.hidden.lock().remove(new_key) {
             self.throw_out(hidden.id);
@@ -226,6 +248,7 @@ impl FileSystem {
         inode: &Inode,
         target: Option<&Inode>,
         new_key: &str,
+        held: &mut Vec<Held>,
     ) -> Result<(), FsError> {
         let (from, to) = (
             format!("{}/", self.key(inode.number)?),
@@ -239,9 +262,7 @@ impl FileSystem {
         }
         let below = self.inodes.lock().below(inode.number);
         for number in below {
-            if let Some(draft) = self.draft(number) {
-                self.publish(asker, &draft).await?;
-            }
+            held.extend(self.hold_stored(asker, number).await?);
         }
         let moves = self.copy_below(asker, &from, &to).await?;
         // Everything is there twice now: from here on, going back would lose no less.

@@ -11,15 +11,18 @@ use futures_util::{StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 
 use super::draft::{Acknowledged, Draft, SINGLE, Upload, blocking};
-use super::plan::{Job, LARGEST_PART, Part, plan};
+use super::extents::Extents;
+use super::file::Remote;
+use super::plan::{Job, LARGEST_PART, Part, plan, streamed};
 use super::publish::Snapshot;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::StoreError;
+use crate::store::metadata::Metadata;
 use crate::store::write::{Payload, Source, Stored};
 
 /// How many parts of one file are sent at once.
-const AT_ONCE: usize = 4;
+pub(super) const AT_ONCE: usize = 4;
 
 /// How much one server-side copy takes at most, so that several can run side by side.
 const COPIED_AT_ONCE: u64 = 512 << 20;
@@ -35,6 +38,16 @@ impl FileSystem {
         draft: &Arc<Draft>,
         snapshot: &Snapshot,
     ) -> Result<String, FsError> {
+        self.ahead_is_done(draft).await;
+        let in_parts = copied(snapshot).is_none() && snapshot.delta.size() > SINGLE;
+        let unused = if in_parts {
+            None
+        } else {
+            draft.state().upload.take()
+        };
+        if let Some(unused) = unused {
+            self.throw_away(&unused);
+        }
         if let Some(source) = copied(snapshot) {
             let (header, condition) = (snapshot.header(), snapshot.condition());
             let bucket = &self.bucket;
@@ -60,9 +73,12 @@ impl FileSystem {
         draft: &Arc<Draft>,
         snapshot: &Snapshot,
     ) -> Result<String, FsError> {
-        let parts = plan(&snapshot.delta, self.budget.part, COPIED_AT_ONCE)
-            .map_err(|_| FsError::TooLarge)?;
         let upload = self.upload_for(asker, draft, snapshot).await?;
+        let parts = match upload.part_size {
+            Some(part_size) => all_streamed(part_size, snapshot.delta.size()),
+            None => plan(&snapshot.delta, self.budget.part, COPIED_AT_ONCE)
+                .map_err(|_| FsError::TooLarge)?,
+        };
         let stored: BTreeMap<i32, String> = stream::iter(parts)
             .map(|part| {
                 let (fs, upload) = (Arc::clone(self), upload.clone());
@@ -77,10 +93,54 @@ impl FileSystem {
             .into_iter()
             .map(|(number, etag)| Stored { number, etag })
             .collect();
+        {
+            let mut state = draft.state();
+            if let Some(upload) = &mut state.upload {
+                upload.completing = Some(snapshot.version);
+            }
+            self.journal(draft, &mut state)?;
+        }
         let condition = snapshot.condition();
         let bucket = &self.bucket;
         let done = bucket.complete(asker, &snapshot.key, &upload.id, &stored, &condition);
-        Ok(done.await?)
+        let etag = done.await?;
+        self.is_complete(asker, draft, snapshot, &upload, etag)
+            .await
+    }
+
+    /// The parts are an object now, with the attributes that the file had when the first was
+    /// sent. If others were set since, the object is copied onto itself with those.
+    pub(super) async fn is_complete(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        snapshot: &Snapshot,
+        upload: &Upload,
+        etag: String,
+    ) -> Result<String, FsError> {
+        let object = Snapshot {
+            posix: upload.posix.clone(),
+            ..snapshot.clone()
+        };
+        let object = object.object(etag.clone());
+        let timed = {
+            let mut state = draft.state();
+            state.base = Some(object.clone());
+            state.upload = None;
+            state.timed
+        };
+        if !differs(&upload.posix, &snapshot.posix, timed) {
+            draft.state().stored_as = Some(upload.posix.clone());
+            return Ok(etag);
+        }
+        let remote = Remote::new(0, snapshot.key.clone(), object.clone());
+        let again = Snapshot {
+            delta: Extents::of_object(0, object.size),
+            sources: vec![Arc::new(remote)],
+            base: Some(object),
+            ..snapshot.clone()
+        };
+        Box::pin(self.send(asker, draft, &again)).await
     }
 
     /// The upload that sends this snapshot: the one that was begun for it, or a new one.
@@ -92,7 +152,15 @@ impl FileSystem {
     ) -> Result<Upload, FsError> {
         let begun = draft.state().upload.clone();
         if let Some(begun) = begun {
-            if begun.version == snapshot.version && begun.key == snapshot.key {
+            let is_for_this = match begun.part_size {
+                Some(_) => snapshot.delta.remote_bytes() == 0,
+                None => begun.version == snapshot.version,
+            };
+            // One that may have been put together already takes nothing more.
+            let is_open = begun
+                .completing
+                .is_none_or(|version| version == snapshot.version);
+            if is_for_this && is_open && begun.key == snapshot.key {
                 return Ok(begun);
             }
             self.throw_away(&begun);
@@ -104,6 +172,10 @@ impl FileSystem {
             id,
             key,
             version: snapshot.version,
+            part_size: None,
+            mark: snapshot.mark(),
+            posix: snapshot.posix.clone(),
+            completing: None,
             parts: BTreeMap::new(),
         };
         let mut state = draft.state();
@@ -189,6 +261,37 @@ impl FileSystem {
     }
 }
 
+/// The parts of a whole file that was sent ahead.
+fn all_streamed(part_size: u64, size: u64) -> Vec<Part> {
+    let mut parts = Vec::new();
+    let mut number = 1;
+    loop {
+        let range = streamed(part_size, number);
+        if range.start >= size {
+            return parts;
+        }
+        parts.push(Part {
+            number,
+            range: range.start..range.end.min(size),
+            job: Job::Upload,
+        });
+        number += 1;
+    }
+}
+
+/// Whether attributes that somebody has set are not those that were sent. The moments at which
+/// the file was changed meanwhile are not among them, unless somebody has set one.
+fn differs(sent: &Metadata, wanted: &Metadata, timed: bool) -> bool {
+    let set = |posix: &Metadata| Metadata {
+        ctime: None,
+        mtime: posix.mtime.filter(|_| timed),
+        atime: posix.atime.filter(|_| timed),
+        nonce: None,
+        ..posix.clone()
+    };
+    set(sent) != set(wanted)
+}
+
 /// The object of which a snapshot is an unchanged copy, if S3 can copy that at once.
 fn copied(snapshot: &Snapshot) -> Option<Source> {
     let size_of = |source: u32| {
@@ -205,7 +308,10 @@ fn copied(snapshot: &Snapshot) -> Option<Source> {
 }
 
 /// A range of a draft's spool file with its digest.
-async fn payload(draft: &Arc<Draft>, range: std::ops::Range<u64>) -> Result<Payload, FsError> {
+pub(super) async fn payload(
+    draft: &Arc<Draft>,
+    range: std::ops::Range<u64>,
+) -> Result<Payload, FsError> {
     let file = Arc::clone(&draft.file);
     let path = file.path().to_owned();
     let wanted = range.clone();

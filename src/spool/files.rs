@@ -142,7 +142,7 @@ impl SpoolFile {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => error,
             };
-            self.shared.account.undo(&taken, at);
+            self.shared.account.undo(&taken, offset..at);
             return Err(self.failed("write to")(error));
         }
         Ok(())
@@ -233,6 +233,7 @@ impl SpoolFile {
     ) -> Result<(), SpoolError> {
         let account = &other.shared.account;
         let taken = account.take(data.clone()).ok_or_else(|| other.over())?;
+        let start = data.start;
         // It tries to share blocks first, as FICLONERANGE does, which needs unsafe code.
         while *by_kernel && !data.is_empty() {
             let (mut from, mut to) = (offset(data.start), offset(data.start));
@@ -247,7 +248,7 @@ impl SpoolFile {
                 Ok(count) if count > 0 => data.start += count as u64,
                 Err(Errno::EINTR) => {}
                 Err(error @ (Errno::ENOSPC | Errno::EDQUOT)) => {
-                    account.undo(&taken, data.start);
+                    account.undo(&taken, start..data.start);
                     return Err(other.failed("copy to")(error.into()));
                 }
                 // It cannot do this, or says it is at the end, which some filesystems do.
@@ -268,7 +269,7 @@ impl SpoolFile {
                 Ok(0) => break,
                 Ok(count) => data.start += count as u64,
                 Err(error) => {
-                    account.undo(&taken, data.start);
+                    account.undo(&taken, start..data.start);
                     return Err(error);
                 }
             }

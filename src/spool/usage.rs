@@ -104,13 +104,13 @@ impl Account {
         })
     }
 
-    /// Gives back what a write took that ended early, at `end`.
-    pub(super) fn undo(&self, taken: &Taken, end: u64) {
-        let mut written = self.written.lock();
-        let from = end.div_ceil(BLOCK);
+    /// Gives back what a write took of which only `written` was written.
+    pub(super) fn undo(&self, taken: &Taken, written: Range<u64>) {
+        let mut bitmap = self.written.lock();
+        let from = touched(written).end;
         let mut count = 0;
         for (word, bits) in &taken.0 {
-            count += written.clear_bits(*word, *bits & mask(*word, from..u64::MAX));
+            count += bitmap.clear_bits(*word, *bits & mask(*word, from..u64::MAX));
         }
         self.usage.give_back(count * BLOCK);
     }

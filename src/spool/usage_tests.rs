@@ -63,7 +63,7 @@ proptest! {
                 }
                 Step::Undo(start, end, kept) => {
                     if let Some(taken) = account.take(start..end) {
-                        account.undo(&taken, kept);
+                        account.undo(&taken, start..kept);
                         set.extend(of(start, kept));
                     }
                 }

@@ -441,3 +441,82 @@ fn what_was_never_closed_is_found_beside_its_name() {
         mount.status(&scene)["conflicts"].as_array().unwrap().len() == 2
     });
 }
+
+#[test]
+fn parts_are_sent_while_the_file_is_written_and_leave_a_full_spool() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--spool-limit", "48MiB"]);
+    let bytes = noise(12, 120 << 20);
+    let mut file = File::create(mount.file("f")).unwrap();
+    file.write_all(&bytes[..40 << 20]).unwrap();
+    let sent = || {
+        scene
+            .bucket
+            .uploads()
+            .first()
+            .map_or(0, |upload| upload.parts.len())
+    };
+    wait_until("parts before the close", || sent() >= 4);
+    assert!(scene.bucket.get("f").is_none());
+    // More than the spool holds; what cannot leave yet says so.
+    let mut at = 40 << 20;
+    while at < bytes.len() {
+        let end = (at + (1 << 20)).min(bytes.len());
+        match file.write_all_at(&bytes[at..end], at as u64) {
+            Ok(()) => at = end,
+            Err(error) => {
+                assert_eq!(error.raw_os_error(), Some(libc::ENOSPC));
+                let before = sent();
+                wait_until("another part", || sent() > before);
+            }
+        }
+    }
+    file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000))
+        .unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    assert!(scene.bucket.get("f").unwrap() == bytes);
+    assert!(scene.bucket.uploads().is_empty());
+    assert_eq!(scene.bucket.metadata("f").unwrap()["mtime"], "1000000000");
+    assert!(fs::read(mount.file("f")).unwrap() == bytes);
+}
+
+#[test]
+fn what_was_sent_and_is_changed_is_sent_again() {
+    let scene = Scene::new();
+    let mount = scene.mount(&[]);
+    let mut bytes = noise(13, 60 << 20);
+    let mut file = File::create(mount.file("f")).unwrap();
+    file.write_all(&bytes).unwrap();
+    let sent = || {
+        scene
+            .bucket
+            .uploads()
+            .first()
+            .map_or(0, |upload| upload.parts.len())
+    };
+    wait_until("parts before the close", || sent() >= 5);
+    bytes[3] ^= 1;
+    file.write_all_at(&bytes[..8], 0).unwrap();
+    bytes.truncate(50 << 20);
+    file.set_len(50 << 20).unwrap();
+    file.sync_all().unwrap();
+    drop(file);
+    assert!(scene.bucket.get("f").unwrap() == bytes);
+    // One that gets small, and one that goes, leave nothing behind.
+    for gone in [false, true] {
+        let mut file = File::create(mount.file("g")).unwrap();
+        file.write_all(&bytes[..30 << 20]).unwrap();
+        wait_until("parts before the close", || sent() >= 2);
+        file.set_len(10).unwrap();
+        if gone {
+            fs::remove_file(mount.file("g")).unwrap();
+        }
+        drop(file);
+        assert_eq!(
+            scene.bucket.get("g").map(|g| g.len()),
+            (!gone).then_some(10)
+        );
+    }
+    wait_until("no uploads left", || scene.bucket.uploads().is_empty());
+}

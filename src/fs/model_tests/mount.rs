@@ -250,7 +250,7 @@ impl Mount {
     }
 
     pub(super) async fn close(&self, at: Handle) -> Told<Answer> {
-        let stored = self.fs.flush(&self.asker, at.handle).await;
+        let stored = self.fs.close(&self.asker, NOBODY, at.handle).await;
         self.fs.release(at.handle);
         done(stored)
     }

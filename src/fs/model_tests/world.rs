@@ -9,7 +9,7 @@ use aws_sdk_s3::config::BehaviorVersion;
 use aws_types::region::Region;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use s3mfa_sandbox::{Device, Matcher, Network, Sandbox, policies};
+use s3mfa_sandbox::{Device, FOREVER, Matcher, Sandbox, policies};
 use secrecy::SecretString;
 
 use super::ops::{Setup, Trouble};
@@ -244,8 +244,11 @@ impl World {
         self.sandbox.faults().clear();
     }
 
+    /// S3 is out of reach until everything is calm again.
     pub(super) fn cut_off(&self) {
-        self.sandbox.faults().network(Network::Closing);
+        self.sandbox
+            .faults()
+            .drop_connection(Matcher::s3(), FOREVER);
     }
 }
 
