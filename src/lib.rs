@@ -19,14 +19,17 @@
 //! 3. [`store::bucket`] gets the session of the present generation, signs and sends. When S3
 //!    says no, it decides whether the session is spent ([`store`] tells how), and if so waits
 //!    for the next generation and sends again.
-//! 4. [`auth::session`] runs at most one renewal, for everybody.
-//! 5. [`auth::login`] asks a person and trades the code at STS.
+//! 4. What is written goes into the [`spool`] first, and to S3 when it is closed: [`fs`] tells how.
+//! 5. [`auth::session`] runs at most one renewal, for everybody.
+//! 6. [`auth::login`] asks a person and trades the code at STS.
 //!
 //! # What is never true
 //!
 //! - No FUSE thread waits for S3 or for a person.
 //! - No lock is held across an await.
 //! - No wait is without a deadline, and none survives the program that waits.
+//! - No success is told of a write before S3, or with write-back the journal, has it.
+//! - No object is replaced that is not the one this mount knows.
 //! - No content is handed out without a live session: see [`auth::session::Sessions::while_live`].
 //! - No secret is in a log, a process list, the environment of a child, or a core dump. HTTP
 //!   libraries never log below `info` ([`log`]), and of S3's error bodies only the code, the

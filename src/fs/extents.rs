@@ -8,7 +8,7 @@
 //! that touch and continue each other are one, so that a file written from its beginning to its
 //! end is one entry, however many writes it took.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
@@ -185,8 +185,9 @@ impl Extents {
         self.sum(|from| from != From::Local)
     }
 
+    #[cfg(test)]
     /// The objects that bytes come from.
-    pub(crate) fn sources(&self) -> BTreeSet<u32> {
+    pub(crate) fn sources(&self) -> std::collections::BTreeSet<u32> {
         self.map
             .values()
             .filter_map(|&(_, from)| match from {

@@ -126,7 +126,7 @@ proptest! {
         prop_assert_eq!(extents.size(), model.len() as u64);
         prop_assert_eq!(extents.local_bytes(), count(true));
         prop_assert_eq!(extents.remote_bytes(), count(false));
-        let sources: BTreeSet<u32> = model.iter().flatten().filter_map(|(s, _)| *s).collect();
+        let sources: std::collections::BTreeSet<u32> = model.iter().flatten().filter_map(|(s, _)| *s).collect();
         prop_assert_eq!(extents.sources(), sources);
         let text = serde_json::to_string(&extents).unwrap();
         prop_assert_eq!(serde_json::from_str::<Extents>(&text).unwrap(), extents);

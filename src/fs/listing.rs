@@ -338,14 +338,20 @@ impl FileSystem {
         let drafts = self.drafts.lock();
         let inodes = self.inodes.lock();
         let seen = Instant::now();
-        let new = drafts.values().filter(|draft| draft.state().base.is_none());
-        let inodes = new.filter_map(|draft| inodes.get(draft.number));
-        inodes
-            .filter(|inode| inode.parent == directory && !inode.unlinked)
-            .map(|inode| Found {
-                name: inode.name.clone(),
-                kind: inode.kind.clone(),
-                seen,
+        let in_it = drafts.values().filter_map(|draft| {
+            let inode = inodes.get(draft.number)?;
+            let is_there = inode.parent == directory && !inode.unlinked;
+            is_there.then_some((draft, inode))
+        });
+        in_it
+            .filter_map(|(draft, inode)| {
+                let state = draft.state();
+                let object = state.base.is_none().then(|| state.not_stored())?;
+                Some(Found {
+                    name: inode.name.clone(),
+                    kind: Kind::of(object),
+                    seen,
+                })
             })
             .collect()
     }

@@ -7,7 +7,8 @@
 //! - [`listing`] streams directories in pages; [`known`] remembers them.
 //! - [`mod@file`] reads; [`pages`] holds what was read; [`ahead`] says what to read next.
 //! - [`draft`] is a file that is being changed, in the spool; [`extents`] knows where its bytes
-//!   are. [`publish`] stores it, [`upload`] sends it ([`plan`]: in which parts), [`aside`] keeps
+//!   are, and [`edit`] reads and changes them. [`publish`] stores it, [`upload`] sends it
+//!   ([`plan`]: in which parts; [`stream_out`]: while it is still being written), [`aside`] keeps
 //!   both versions after a conflict, [`recover`] takes up what a crash has left.
 //! - [`create`], [`remove`] and [`rename`] change names; [`attributes`] and [`xattr`] what is
 //!   kept in metadata, which [`index`] remembers over remounts.
@@ -23,6 +24,7 @@ pub(crate) mod beside;
 pub(crate) mod caller;
 pub(crate) mod create;
 pub(crate) mod draft;
+mod edit;
 pub(crate) mod extents;
 pub(crate) mod file;
 pub(crate) mod fuse;
@@ -257,7 +259,8 @@ impl FileSystem {
         self.ending.store(true, Ordering::Relaxed);
     }
 
-    fn is_ending(&self) -> bool {
+    /// Whether it is being taken down.
+    pub(crate) fn is_ending(&self) -> bool {
         self.ending.load(Ordering::Relaxed)
     }
 

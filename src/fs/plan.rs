@@ -69,6 +69,7 @@ pub(crate) fn streamed(part_size: u64, number: i32) -> Range<u64> {
     sizes.start(before)..sizes.start(before + 1)
 }
 
+#[cfg(test)]
 /// The part of a streamed file that an offset lies in, with its number.
 ///
 /// The number is 1 to 10,000 for offsets below [`LARGEST`]; beyond, there is no such part.
@@ -108,6 +109,7 @@ impl Sizes {
         small * self.small + middle * self.middle + large.saturating_mul(self.large)
     }
 
+    #[cfg(test)]
     /// How many parts end at or in front of an offset.
     fn before(&self, offset: u64) -> u64 {
         let (middle, large) = (self.start(STEP), self.start(2 * STEP));

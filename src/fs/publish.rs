@@ -462,7 +462,7 @@ impl FileSystem {
         }
         // Of a file without a name, nobody else has the bytes.
         let is_read = || self.files.lock().any(|file| file.number == draft.number);
-        if !busy && !(unlinked && is_read()) {
+        if !(busy || unlinked && is_read()) {
             self.retire(draft);
             self.throw_out(draft.id);
         }
@@ -490,24 +490,42 @@ impl FileSystem {
     /// Stores what was written to a file, and says whether that is done.
     pub(crate) async fn flush(self: &Arc<Self>, asker: &Asker, handle: u64) -> Result<(), FsError> {
         let file = self.files.lock().get(handle)?;
-        let draft = match &*file.draft.lock() {
-            Some(draft) => Arc::clone(draft),
-            None => return Ok(()),
-        };
+        let draft = file.draft.lock().clone();
+        match draft {
+            Some(draft) => self.store_or_promise(asker, &draft).await,
+            None => Ok(()),
+        }
+    }
+
+    /// fsync(2): stores what was written to a file, through whichever handle.
+    pub(crate) async fn sync(self: &Arc<Self>, asker: &Asker, handle: u64) -> Result<(), FsError> {
+        let file = self.files.lock().get(handle)?;
+        let draft = file.draft.lock().clone();
+        match draft.or_else(|| self.draft(file.number)) {
+            Some(draft) => self.store_or_promise(asker, &draft).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn store_or_promise(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+    ) -> Result<(), FsError> {
         if !self.budget.write_back {
-            return self.publish(asker, &draft).await;
+            return self.publish(asker, draft).await;
         }
         let pending = {
             let mut state = draft.state();
             let pending = state.is_pending();
             if pending {
-                self.promise(&draft, &mut state)?;
+                self.promise(draft, &mut state)?;
             }
             pending
         };
         if pending {
-            self.keep(&draft).await?;
-            self.publish_later(&draft);
+            self.keep(draft).await?;
+            self.publish_later(draft);
         }
         Ok(())
     }

@@ -67,7 +67,7 @@ impl FileSystem {
         key: &str,
         held: &mut Option<Held>,
     ) -> Result<(), FsError> {
-        let Some(object) = self.stands_for(number, held.as_ref())? else {
+        let Some(object) = self.stands_for(asker, number, held.as_ref()).await? else {
             return Ok(());
         };
         if self.keeps_for_readers(asker, number, held).await? {
@@ -174,15 +174,28 @@ impl FileSystem {
     }
 
     /// The object that this mount knows to stand under the name of a file, if there is one.
-    pub(super) fn stands_for(
+    pub(super) async fn stands_for(
         &self,
+        asker: &Asker,
         number: u64,
         held: Option<&Held>,
     ) -> Result<Option<Object>, FsError> {
-        let object = match held {
-            Some(held) => held.draft.state().base.clone(),
-            None => self.inode(number)?.kind.object().cloned(),
-        };
+        if let Some(held) = held {
+            return Ok(held.draft.state().base.clone());
+        }
+        let mut inode = self.inode(number)?;
+        if inode
+            .kind
+            .object()
+            .is_none_or(|object| object.etag.is_empty())
+        {
+            // It was stored just now, or never.
+            inode = match self.confirm(asker, number).await {
+                Err(FsError::NotFound) => return Ok(None),
+                confirmed => confirmed?,
+            };
+        }
+        let object = inode.kind.object().cloned();
         Ok(object.filter(|object| !object.etag.is_empty()))
     }
 

@@ -112,7 +112,7 @@ impl FileSystem {
         let mut replaced = None;
         if let Some(target) = target {
             let mut its = self.hold(target.number).await;
-            replaced = self.stands_for(target.number, its.as_ref())?;
+            replaced = self.stands_for(asker, target.number, its.as_ref()).await?;
             let kept = self.keeps_for_readers(asker, target.number, &mut its).await;
             held.extend(its);
             kept?;

@@ -55,6 +55,7 @@ impl FileSystem {
             return Ok(copied.await?);
         }
         let size = snapshot.delta.size();
+        reach(draft, size).await?;
         if size <= SINGLE {
             self.hydrate(asker, draft, 0..size).await?;
             let payload = payload(draft, 0..size).await?;
@@ -307,6 +308,20 @@ fn copied(snapshot: &Snapshot) -> Option<Source> {
     })
 }
 
+/// Makes a draft's spool file as long as what is sent of it: the SDK reads it by itself, and takes
+/// no end that is a hole for granted. Once for all parts, before bytes are fetched into any of
+/// them: there is no way to make a file longer that cannot cut off what somebody else just wrote.
+async fn reach(draft: &Arc<Draft>, size: u64) -> Result<(), FsError> {
+    let file = Arc::clone(&draft.file);
+    let reached = blocking(move || {
+        if file.len()? < size {
+            file.set_len(size)?;
+        }
+        Ok(())
+    });
+    reached.await?
+}
+
 /// A range of a draft's spool file with its digest.
 pub(super) async fn payload(
     draft: &Arc<Draft>,
@@ -316,10 +331,6 @@ pub(super) async fn payload(
     let path = file.path().to_owned();
     let wanted = range.clone();
     let md5 = blocking(move || {
-        // The SDK reads the file by itself, which must be as long as it is said to be.
-        if file.len()? < wanted.end {
-            file.set_len(wanted.end)?;
-        }
         let mut digest = Md5::new();
         let mut chunk = vec![0; CHUNK];
         let mut at = wanted.start;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use sd_notify::NotifyState;
 use tokio::sync::watch;
 
 use super::signals::EndSignals;
@@ -20,6 +21,9 @@ use crate::store::Bucket;
 
 /// How long the kernel may take to let go after an unmount.
 const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// How much more time systemd is asked for while unsaved writes are stored.
+const MORE_TIME: Duration = Duration::from_secs(30);
 
 /// What a lazy mount says of itself at first.
 pub(super) const NO_SESSION_YET: &str = "No session yet: the first access asks for a code";
@@ -113,6 +117,24 @@ impl Mounted {
 
     /// Waits until the kernel is done, or a signal wants the end.
     pub(super) async fn until_the_end(&self, signals: &mut EndSignals) -> Result<(), MountError> {
+        tokio::select! {
+            outcome = self.wait_for_the_end(signals) => outcome,
+            () = self.ask_for_time() => Ok(()),
+        }
+    }
+
+    /// Tells systemd that stopping takes longer, as long as something is being stored.
+    async fn ask_for_time(&self) {
+        loop {
+            tokio::time::sleep(MORE_TIME / 3).await;
+            if self.fs.is_ending() && self.fs.waiting() > 0 {
+                let more = u32::try_from(MORE_TIME.as_micros()).unwrap_or(u32::MAX);
+                let _ = sd_notify::notify(&[NotifyState::ExtendTimeoutUsec(more)]);
+            }
+        }
+    }
+
+    async fn wait_for_the_end(&self, signals: &mut EndSignals) -> Result<(), MountError> {
         let mut ended = self.ended.clone();
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => {

@@ -36,7 +36,6 @@ pub(crate) struct SpoolFile {
 /// What everybody who has the same file open shares.
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) id: u64,
     account: Account,
     /// Its name survives a power cut.
     pub(super) named: AtomicBool,
@@ -46,14 +45,13 @@ pub(super) struct Shared {
 
 impl SpoolFile {
     /// Makes a file, which must not exist.
-    pub(super) fn create(path: PathBuf, id: u64, usage: &Arc<Usage>) -> Result<Self, SpoolError> {
+    pub(super) fn create(path: PathBuf, usage: &Arc<Usage>) -> Result<Self, SpoolError> {
         let file = options()
             .create_new(true)
             .mode(0o600)
             .open(&path)
             .map_err(SpoolError::io("create", &path))?;
         let shared = Shared {
-            id,
             account: Account::new(usage),
             named: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -66,7 +64,7 @@ impl SpoolFile {
     }
 
     /// Opens a file that an earlier process left, and counts what is in it.
-    pub(super) fn find(path: PathBuf, id: u64, usage: &Arc<Usage>) -> Result<Self, SpoolError> {
+    pub(super) fn find(path: PathBuf, usage: &Arc<Usage>) -> Result<Self, SpoolError> {
         let file = options()
             .open(&path)
             .map_err(SpoolError::io("open", &path))?;
@@ -75,7 +73,6 @@ impl SpoolFile {
             file,
             path,
             shared: Arc::new(Shared {
-                id,
                 account,
                 named: AtomicBool::new(false),
                 broken: AtomicBool::new(false),
@@ -90,6 +87,7 @@ impl SpoolFile {
         Ok(found)
     }
 
+    #[cfg(test)]
     /// Opens a file once more.
     pub(super) fn again(path: PathBuf, shared: Arc<Shared>) -> Result<Self, SpoolError> {
         let file = options()
@@ -100,11 +98,6 @@ impl SpoolFile {
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
         &self.shared
-    }
-
-    /// The id of its entry.
-    pub(crate) fn id(&self) -> u64 {
-        self.shared.id
     }
 
     /// Where it is.

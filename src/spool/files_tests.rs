@@ -22,7 +22,7 @@ impl Bench {
 
     fn file(&self, id: u64) -> SpoolFile {
         let path = self.directory.path().join(format!("{id}.data"));
-        SpoolFile::create(path, id, &self.usage).unwrap()
+        SpoolFile::create(path, &self.usage).unwrap()
     }
 }
 
@@ -128,7 +128,7 @@ fn a_file_that_is_found_is_counted() {
     // Over the limit too: it is there.
     for limit in [None, Some(BLOCK)] {
         let usage = Usage::new(limit);
-        let found = SpoolFile::find(path.clone(), 1, &usage).unwrap();
+        let found = SpoolFile::find(path.clone(), &usage).unwrap();
         if holes(&found) {
             assert_eq!(usage.used(), counted);
         }
@@ -164,8 +164,7 @@ fn a_full_disk_is_told_apart_and_what_fits_stays_right() {
         return;
     };
     let usage = Usage::new(None);
-    let make =
-        |id: u64| SpoolFile::create(disk.path().join(format!("{id}.data")), id, &usage).unwrap();
+    let make = |id: u64| SpoolFile::create(disk.path().join(format!("{id}.data")), &usage).unwrap();
     let (file, other) = (make(1), make(2));
     file.write_at(0, &vec![3; MIB as usize]).unwrap();
     let filler = disk.fill_up_to(65_536);
@@ -192,10 +191,10 @@ fn files_are_for_this_user_alone_and_never_replaced() {
         0o600
     );
     let path = file.path().to_path_buf();
-    SpoolFile::create(path.clone(), 1, &bench.usage).unwrap_err();
+    SpoolFile::create(path.clone(), &bench.usage).unwrap_err();
     let link = bench.directory.path().join("2.data");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    SpoolFile::find(link, 2, &bench.usage).unwrap_err();
+    SpoolFile::find(link, &bench.usage).unwrap_err();
     assert_eq!(read(&file, 0, 9), b"mine");
 }
 

@@ -114,7 +114,7 @@ impl Spool {
             };
             let path = home::data_path(&home.directory, id);
             let file = if path.symlink_metadata().is_ok() {
-                let file = SpoolFile::find(path, id, &usage)?;
+                let file = SpoolFile::find(path, &usage)?;
                 files.insert(id, Arc::clone(file.shared()));
                 Some(file)
             } else {
@@ -149,7 +149,7 @@ impl Spool {
     ) -> Result<(u64, SpoolFile), SpoolError> {
         let id = self.new_id();
         let path = home::data_path(&self.directory, id);
-        let file = SpoolFile::create(path, id, &self.usage)?;
+        let file = SpoolFile::create(path, &self.usage)?;
         if let Err(error) = self.put(id, record) {
             // Otherwise the next opening does it.
             let _ = std::fs::remove_file(file.path());
@@ -159,6 +159,7 @@ impl Spool {
         Ok((id, file))
     }
 
+    #[cfg(test)]
     /// Opens an entry's data file once more; `None` if it has none.
     pub(crate) fn reopen(&self, id: u64) -> Result<Option<SpoolFile>, SpoolError> {
         let Some(shared) = self.files.lock().get(&id).map(Arc::clone) else {

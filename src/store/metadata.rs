@@ -132,6 +132,7 @@ impl Metadata {
         self.is(SYMLINK) || self.other.contains_key(TARGET)
     }
 
+    #[cfg(test)]
     /// Whether it is a directory.
     pub(crate) fn is_directory(&self) -> bool {
         self.is(FOLDER)

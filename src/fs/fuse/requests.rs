@@ -413,7 +413,7 @@ impl Filesystem for Fuse {
         reply: ReplyEmpty,
     ) {
         let (fs, asker) = self.with(request);
-        let work = async move { fs.flush(&asker, handle.0).await };
+        let work = async move { fs.sync(&asker, handle.0).await };
         self.spawn(request, work, empty(reply));
     }
 

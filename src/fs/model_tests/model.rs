@@ -441,6 +441,12 @@ impl Model<'_> {
         };
         let found = tree.iter().find(|name| name.path == path);
         let kind = found.map(|name| name.kind);
+        let is_file = kind == Some(Type::File);
+        let before = is_file.then(|| self.local.content(&path));
+        let of = |name: &Name| {
+            let inode = name.inode;
+            move |open: &Open| open.local.inode == inode
+        };
         // The kernel refuses those of links.
         let has_xattrs = kind != Some(Type::Symlink);
         let xattr = |number: u8| XATTRS[usize::from(number) % XATTRS.len()];
@@ -506,6 +512,11 @@ impl Model<'_> {
         same(&local, &mount)?;
         if let Some(found) = found {
             match op {
+                Op::Truncate(..) if self.files.iter().any(of(found)) => {
+                    // It may have gone through one of those.
+                    self.is_changing(found.inode, before);
+                    self.may_be_saved(found.inode);
+                }
                 Op::Truncate(..) | Op::Unlink(_) if local.is_ok() => {
                     self.unsaved.remove(&found.inode);
                 }

@@ -246,7 +246,7 @@ impl Mount {
     }
 
     pub(super) async fn sync(&self, at: Handle) -> Told<Answer> {
-        done(self.fs.flush(&self.asker, at.handle).await)
+        done(self.fs.sync(&self.asker, at.handle).await)
     }
 
     pub(super) async fn close(&self, at: Handle) -> Told<Answer> {

@@ -1,0 +1,230 @@
+//! Reading and changing the bytes of a draft.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::draft::{Draft, Fate, State, blocking};
+use super::extents::{From as Origin, Piece};
+use super::pages::PAGE;
+use super::plan::LARGEST;
+use super::recover::Kept;
+use super::stream_out::IN_UPLOAD;
+use super::{Caller, FileSystem, FsError};
+use crate::auth::Asker;
+
+impl FileSystem {
+    /// Fetches what a range needs of remote objects into the spool.
+    pub(super) async fn hydrate(
+        &self,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        range: Range<u64>,
+    ) -> Result<(), FsError> {
+        let pieces = draft.state().content.pieces(range);
+        for Piece { range, from } in pieces {
+            let Some(Origin::Remote { source, offset }) = from else {
+                continue;
+            };
+            if source == IN_UPLOAD {
+                return Err(sent());
+            }
+            let remote = draft.state().sources.get(source as usize).cloned();
+            let remote = remote.ok_or(FsError::BadHandle)?;
+            let mut at = range.start;
+            while at < range.end {
+                let there = offset + (at - range.start);
+                let end = range.end.min(at + (PAGE - there % PAGE));
+                let upto = there + (end - at);
+                self.read_ahead(&remote, there..upto);
+                let page = self.page(asker, &remote, there..upto).await?;
+                let base = there / PAGE * PAGE;
+                let bytes = page.with(there - base, upto - base, bytes::Bytes::copy_from_slice);
+                drop(page);
+                let (file, length) = (Arc::clone(&draft.file), bytes.len() as u64);
+                blocking(move || file.write_at(at, &bytes)).await??;
+                // Nobody writes meanwhile: the draft is not installed yet, or being stored.
+                draft.state().content.put(at..at + length, Origin::Local);
+                at = end;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from a draft. Fewer bytes than asked for mean its end.
+    pub(super) async fn read_draft(
+        &self,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, FsError> {
+        let (pieces, sources) = {
+            let state = draft.state();
+            let end = range.end.min(state.size());
+            let pieces = state.content.pieces(range.start.min(end)..end);
+            (pieces, state.sources.clone())
+        };
+        let mut bytes = Vec::new();
+        for Piece { range, from } in pieces {
+            let length = usize::try_from(range.end - range.start).unwrap_or(0);
+            match from {
+                None => bytes.resize(bytes.len() + length, 0),
+                Some(Origin::Local) => {
+                    let file = Arc::clone(&draft.file);
+                    let part = blocking(move || {
+                        let mut part = vec![0; length];
+                        // Beyond the spool file's end there are zeros.
+                        file.read_at(range.start, &mut part).map(|_| part)
+                    });
+                    bytes.extend_from_slice(&part.await??);
+                }
+                Some(Origin::Remote { source, .. }) if source == IN_UPLOAD => return Err(sent()),
+                Some(Origin::Remote { source, offset }) => {
+                    let remote = sources.get(source as usize).ok_or(FsError::BadHandle)?;
+                    let range = offset..offset + (range.end - range.start);
+                    bytes.extend_from_slice(&self.gather(asker, remote, range).await?);
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Writes into an open file. Returns how many bytes: all of them. `at_end` writes behind
+    /// whatever the file's end is then.
+    pub(crate) async fn write(
+        self: &Arc<Self>,
+        asker: &Asker,
+        caller: Caller,
+        handle: u64,
+        offset: u64,
+        data: Vec<u8>,
+        at_end: bool,
+    ) -> Result<u32, FsError> {
+        let file = self.files.lock().get(handle)?;
+        file.is_used_by(caller);
+        let length = u32::try_from(data.len()).map_err(|_| FsError::TooLarge)?;
+        let draft = self.attach(asker, &file, false).await?;
+        let data = Arc::new(data);
+        loop {
+            draft.edit(|_| ()).await;
+            let (fs, data) = (Arc::clone(self), Arc::clone(&data));
+            let changed = Arc::clone(&draft);
+            let written = blocking(move || {
+                let draft = changed;
+                let mut state = draft.state();
+                // It may have begun to be stored just now.
+                if state.flight.is_some() {
+                    return Ok(false);
+                }
+                let at = if at_end { state.size() } else { offset };
+                let end = at.saturating_add(data.len() as u64);
+                if end > LARGEST {
+                    return Err(FsError::TooLarge);
+                }
+                state.forget_sent(&(at..end))?;
+                let was_closed = fs.reopen(&draft, &mut state)?;
+                fs.put_bytes(&draft, &mut state, at, &data)?;
+                if end > at {
+                    state.content.put(at..end, Origin::Local);
+                    state.delta.put(at..end, Origin::Local);
+                    state.bytes_changed();
+                }
+                if was_closed {
+                    fs.journal(&draft, &mut state)?;
+                } else {
+                    fs.journal_extents(&draft, &mut state)?;
+                }
+                Ok(true)
+            });
+            if written.await?? {
+                self.send_ahead(&draft);
+                return Ok(length);
+            }
+        }
+    }
+
+    /// What was closed and is not stored yet is changed again. With write-back its closing was
+    /// promised to last, so it stays in the journal until the next one. Returns whether it was
+    /// closed.
+    fn reopen(&self, draft: &Draft, state: &mut State) -> Result<bool, FsError> {
+        if !std::mem::take(&mut state.closed) {
+            return Ok(false);
+        }
+        let lasts = self.budget.write_back && state.fate == Fate::Named;
+        if lasts && state.before.is_none() {
+            let mut closed = state.record();
+            closed.closed = true;
+            let (id, file) = self.spool()?.create(&Kept::File(Box::new(closed)))?;
+            draft.file.copy_to(&file)?;
+            self.spool()?.sync(Some(&file))?;
+            state.before = Some(id);
+        }
+        Ok(true)
+    }
+
+    /// Writes into the spool, and makes room for it if that can be had at once.
+    fn put_bytes(
+        &self,
+        draft: &Draft,
+        state: &mut State,
+        at: u64,
+        data: &[u8],
+    ) -> Result<(), FsError> {
+        match draft.file.write_at(at, data) {
+            Err(crate::spool::SpoolError::Full(_)) => {
+                self.spool()?.sweep()?;
+                self.let_sent_leave(draft, state)?;
+                Ok(draft.file.write_at(at, data)?)
+            }
+            written => Ok(written?),
+        }
+    }
+
+    /// Sets the size of a draft.
+    pub(super) async fn resize(&self, draft: &Arc<Draft>, size: u64) -> Result<(), FsError> {
+        if size > LARGEST {
+            return Err(FsError::TooLarge);
+        }
+        draft
+            .edit(|state| {
+                self.reopen(draft, state)?;
+                state.forget_sent(&(size.min(state.size())..u64::MAX))?;
+                state.content.set_size(size);
+                state.delta.set_size(size);
+                state.bytes_changed();
+                // What comes to lie behind the end must read as zeros if the file grows again.
+                if draft.file.len()? > size {
+                    draft.file.set_len(size)?;
+                }
+                self.journal(draft, state)
+            })
+            .await
+    }
+
+    /// Makes a range read as zeros, within the size that the file has.
+    pub(super) async fn zero(&self, draft: &Arc<Draft>, range: Range<u64>) -> Result<(), FsError> {
+        draft
+            .edit(|state| {
+                let range = range.start.min(state.size())..range.end.min(state.size());
+                if range.is_empty() {
+                    return Ok(());
+                }
+                self.reopen(draft, state)?;
+                state.forget_sent(&range)?;
+                state.content.zero(range.clone());
+                state.delta.zero(range.clone());
+                draft.file.punch(range)?;
+                state.bytes_changed();
+                self.journal(draft, state)
+            })
+            .await
+    }
+}
+
+/// What is said of bytes that are nowhere but in a part of an upload.
+fn sent() -> FsError {
+    FsError::Spool(
+        "the spool was full, and this part of the file has left it: it can be read when the \
+         file was closed"
+            .to_owned(),
+    )
+}
