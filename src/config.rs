@@ -198,6 +198,7 @@ impl Config {
                 dir_mode: args.dir_mode,
                 ttl: Duration::from_secs(args.metadata_ttl),
                 longest_request: kernel_patience().min(LONGEST_REQUEST),
+                longest_store: kernel_patience(),
                 born: SystemTime::now(),
                 read_only: args.read_only,
                 serve_when_locked: args.serve_cache_when_locked,

@@ -272,9 +272,8 @@ impl State {
         u32::try_from(index).unwrap_or(u32::MAX)
     }
 
-    /// A file that S3 does not have yet, as far as it can be told: there is no tag, so whoever
-    /// wants to know for sure has to ask.
-    pub(super) fn not_stored(&self) -> Object {
+    /// What S3 has not told of it: there is no tag, so whoever wants to know for sure asks.
+    pub(super) fn untold(&self) -> Object {
         Object {
             size: self.size(),
             modified: SystemTime::now(),

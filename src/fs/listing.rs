@@ -51,7 +51,7 @@ struct State {
     begun: Option<Instant>,
     /// Somebody has read from the beginning.
     read: bool,
-    /// The names that only this mount knew when the listing began.
+    /// The names that were being changed here when the listing began.
     local: HashSet<Box<str>>,
 }
 
@@ -303,9 +303,8 @@ impl FileSystem {
         drafts.keys().any(is_in)
     }
 
-    /// Adds the names that S3 does not have yet to the first page of a listing, and leaves them
-    /// out of all of its pages, where they may turn up meanwhile; leaves out those that are
-    /// gone here.
+    /// Adds the names that are being changed here to the first page of a listing, and leaves them
+    /// out of all of its pages, where they may turn up too; leaves out those that are gone here.
     fn add_local(
         &self,
         stream: &Stream,
@@ -333,7 +332,8 @@ impl FileSystem {
         found.extend(local.into_iter().filter(is_here));
     }
 
-    /// The names in a directory that S3 does not have yet.
+    /// The names in a directory that are being changed here: S3 does not have them yet, or not
+    /// as they are.
     fn local_names(&self, directory: u64) -> Vec<Found> {
         let drafts = self.drafts.lock();
         let inodes = self.inodes.lock();
@@ -341,19 +341,13 @@ impl FileSystem {
         let in_it = drafts.values().filter_map(|draft| {
             let inode = inodes.get(draft.number)?;
             let is_there = inode.parent == directory && !inode.unlinked;
-            is_there.then_some((draft, inode))
-        });
-        in_it
-            .filter_map(|(draft, inode)| {
-                let state = draft.state();
-                let object = state.base.is_none().then(|| state.not_stored())?;
-                Some(Found {
-                    name: inode.name.clone(),
-                    kind: Kind::of(object),
-                    seen,
-                })
+            is_there.then(|| Found {
+                name: inode.name.clone(),
+                kind: Kind::of(draft.state().untold()),
+                seen,
             })
-            .collect()
+        });
+        in_it.collect()
     }
 
     /// Takes in what the listing of a directory says of its own marker, which no other listing

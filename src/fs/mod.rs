@@ -152,6 +152,8 @@ pub(crate) struct Look {
     pub(crate) ttl: Duration,
     /// How long one request of the kernel may take, with everything that it waits for.
     pub(crate) longest_request: Duration,
+    /// The same for requests that store something: as long as the kernel waits at all.
+    pub(crate) longest_store: Duration,
     /// When the mount started: the time of directories.
     pub(crate) born: SystemTime,
     /// Whether the user asked for a mount that cannot write.
@@ -267,6 +269,16 @@ impl FileSystem {
     /// What was stored beside its name.
     pub(crate) fn asides(&self) -> Vec<aside::SetAside> {
         self.asides.lock().clone()
+    }
+
+    /// How many files are not stored as they are now, also those that are open still.
+    pub(crate) fn unsaved(&self) -> usize {
+        let drafts = self.drafts.lock();
+        let is_unsaved = |draft: &&Arc<draft::Draft>| {
+            let state = draft.state();
+            state.is_pending() && (state.dirty || state.closed)
+        };
+        drafts.values().filter(is_unsaved).count() + self.torn.lock().len()
     }
 
     /// Hears of each file that is stored beside its name.

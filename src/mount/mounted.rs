@@ -97,8 +97,10 @@ impl Mounted {
     /// more sessions.
     async fn last_words(&self) -> Result<(), MountError> {
         self.fs.end();
-        let waiting = self.fs.finish().await;
+        self.fs.finish().await;
         self.sessions.end();
+        // Programs that have not closed their files by now do so without anybody hearing it.
+        let waiting = self.fs.unsaved();
         super::keeping::tidy(&self.fs).await;
         match waiting {
             0 => Ok(()),
@@ -155,7 +157,7 @@ impl Mounted {
     }
 
     fn stopped(&self) -> MountError {
-        match self.fs.waiting() {
+        match self.fs.unsaved() {
             0 => MountError::Other("stopped at once".to_owned()),
             waiting => MountError::Pending {
                 waiting,

@@ -43,6 +43,15 @@ pub(crate) struct Object {
     pub(crate) facts: Option<Arc<Facts>>,
 }
 
+impl Facts {
+    /// The storage class that a new version keeps: not an archive, from which it could not be
+    /// read back (docs.aws.amazon.com/AmazonS3/latest/userguide/storage-class-intro.html).
+    pub(crate) fn lasting_class(&self) -> Option<String> {
+        let class = self.storage_class.as_deref()?;
+        (!matches!(class, "GLACIER" | "DEEP_ARCHIVE")).then(|| class.to_owned())
+    }
+}
+
 impl Object {
     /// What stands where nothing is stored yet.
     pub(crate) fn nothing() -> Self {

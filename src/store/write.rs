@@ -176,7 +176,7 @@ macro_rules! creating {
         let (settings, header) = (&$settings, $header);
         let kept = header.kept.as_deref();
         let class = settings.storage_class.clone();
-        let class = class.or_else(|| kept.and_then(|facts| facts.storage_class.clone()));
+        let class = class.or_else(|| kept.and_then(|facts| facts.lasting_class()));
         let sse = settings.sse.clone();
         let sse = sse.or_else(|| kept.and_then(|facts| facts.sse.clone()));
         let kms = settings.sse_kms_key_id.clone();

@@ -111,8 +111,27 @@ impl Fuse {
         work: impl Future<Output = Result<T, FsError>> + Send + 'static,
         reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
     ) {
+        self.within(self.fs.look().longest_request, request, work, reply);
+    }
+
+    /// The same for storing, which takes as long as there is something to be sent.
+    fn store<T: Send + 'static>(
+        &self,
+        request: &Request,
+        work: impl Future<Output = Result<T, FsError>> + Send + 'static,
+        reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
+        self.within(self.fs.look().longest_store, request, work, reply);
+    }
+
+    fn within<T: Send + 'static>(
+        &self,
+        longest: Duration,
+        request: &Request,
+        work: impl Future<Output = Result<T, FsError>> + Send + 'static,
+        reply: impl FnOnce(Result<T, Errno>) + Send + 'static,
+    ) {
         let caller = Caller { tid: request.pid() };
-        let longest = self.fs.look().longest_request;
         self.runtime.spawn(async move {
             let result = tokio::select! {
                 biased;
@@ -140,7 +159,7 @@ impl Fuse {
             let ended = |error| FsError::Spool(format!("the request was given up: {error}"));
             done.await.map_err(ended)?
         };
-        self.spawn(request, waiting, reply);
+        self.store(request, waiting, reply);
     }
 
     /// The file system, and the caller as somebody who may wait for a session.

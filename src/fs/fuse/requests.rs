@@ -385,7 +385,7 @@ impl Filesystem for Fuse {
         let (fs, asker) = self.with(request);
         let caller = caller(request);
         let work = async move { fs.close(&asker, caller, handle.0).await };
-        self.spawn(request, work, empty(reply));
+        self.store(request, work, empty(reply));
     }
 
     fn release(
@@ -414,7 +414,7 @@ impl Filesystem for Fuse {
     ) {
         let (fs, asker) = self.with(request);
         let work = async move { fs.sync(&asker, handle.0).await };
-        self.spawn(request, work, empty(reply));
+        self.store(request, work, empty(reply));
     }
 
     fn fallocate(

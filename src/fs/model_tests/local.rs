@@ -343,7 +343,7 @@ impl Local {
     }
 
     pub(super) fn list(&self, path: &Path) -> Told<Answer> {
-        list(self.at(path)).map(Answer::Names)
+        Self::list_open(&self.open_directory(path)?).map(Answer::Names)
     }
 
     pub(super) fn open_directory(&self, path: &Path) -> Told<File> {

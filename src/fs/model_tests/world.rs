@@ -24,6 +24,7 @@ use crate::fs::{Budget, FileSystem, Keeping, Look};
 use crate::spool::{Opened, Owner, Spool};
 use crate::store::limit::Limit;
 use crate::store::s3::Endpoint;
+use crate::store::verdict::FRESH;
 use crate::store::write::Settings;
 use crate::store::{Bucket, Query};
 
@@ -172,6 +173,8 @@ impl World {
             self.endpoint.clone(),
             Arc::clone(&self.sessions),
         );
+        // A bucket that has not accepted a fresh session yet takes its end for a misfit.
+        self.sandbox.clock().advance(FRESH);
         let asker = Asker::person();
         let query = Query {
             prefix: scene.prefix.clone(),
@@ -273,6 +276,7 @@ impl Scene {
             dir_mode: 0o755,
             ttl: Duration::from_secs(if self.setup.believes { 60 } else { 0 }),
             longest_request: Duration::from_secs(60),
+            longest_store: Duration::from_secs(60),
             born: SystemTime::now(),
             read_only: false,
             serve_when_locked: false,
