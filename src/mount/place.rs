@@ -3,6 +3,7 @@
 use std::fs::{File, OpenOptions};
 use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -159,11 +160,21 @@ pub(crate) fn detach(mountpoint: &Path) -> Result<(), MountError> {
             )));
         }
     }
-    let output = Command::new(fusermount())
-        .args(["-u", "-z", "--"])
-        .arg(mountpoint)
-        .stdin(Stdio::null())
-        .output();
+    let unmount = || {
+        Command::new(fusermount())
+            .args(["-u", "-z", "--"])
+            .arg(mountpoint)
+            .stdin(Stdio::null())
+            .output()
+    };
+    let mut output = unmount();
+    // systemd ends all processes of a service, and may have caught this one just as it began.
+    for _ in 0..RETRIES {
+        match &output {
+            Ok(ended) if ended.status.signal().is_some() => output = unmount(),
+            _ => break,
+        }
+    }
     match output {
         Ok(output) if output.status.success() => Ok(()),
         Ok(output) => Err(MountError::Fuse(format!(
@@ -174,6 +185,9 @@ pub(crate) fn detach(mountpoint: &Path) -> Result<(), MountError> {
         Err(_) => Err(MountError::Fuse(NO_FUSERMOUNT.to_owned())),
     }
 }
+
+/// How often fusermount3 is started again when a signal has ended it.
+const RETRIES: u32 = 3;
 
 /// What to say when an unprivileged mount has no helper.
 const NO_FUSERMOUNT: &str =

@@ -13,6 +13,7 @@ use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{
     CompletedMultipartUpload, CompletedPart, MetadataDirective, ServerSideEncryption, StorageClass,
 };
+use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -133,6 +134,11 @@ fn on_the_server() -> TimeoutConfig {
         .operation_attempt_timeout(ON_THE_SERVER)
         .operation_timeout(2 * ON_THE_SERVER)
         .build()
+}
+
+/// Says that there is no body, without which Ceph refuses to copy a part (411).
+fn without_body(request: &mut HttpRequest) {
+    request.headers_mut().insert("content-length", "0");
 }
 
 /// What is copied, if it still is what it was.
@@ -299,6 +305,7 @@ impl S3 {
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .set_expected_source_bucket_owner(self.settings.expected_bucket_owner.clone())
             .customize()
+            .mutate_request(without_body)
             .config_override(self.timing(on_the_server()))
             .send()
             .await
@@ -384,6 +391,7 @@ impl S3 {
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .set_expected_source_bucket_owner(self.settings.expected_bucket_owner.clone())
             .customize()
+            .mutate_request(without_body)
             .config_override(self.timing(on_the_server()))
             .send()
             .await

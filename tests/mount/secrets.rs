@@ -66,6 +66,8 @@ fn no_secret_is_in_the_log_at_trace_or_in_what_processes_show() {
     ]);
     command.args(["--log-level", "trace"]);
     let mount = crate::scene::Mount::spawn(command, &path);
+    // What starts has them in its environment, for the moment until it has read them.
+    scene.pinentry.wait_until_asked(1);
     let looking = Arc::new(AtomicBool::new(true));
     let looker = thread::spawn({
         let (looking, daemon) = (Arc::clone(&looking), mount.pid());
@@ -79,7 +81,6 @@ fn no_secret_is_in_the_log_at_trace_or_in_what_processes_show() {
         }
     });
     let mut codes = Vec::new();
-    scene.pinentry.wait_until_asked(1);
     codes.push(scene.device.unspent_code());
     assert!(scene.pinentry.answer(&codes[0]));
     mount.wait_until_mounted();

@@ -90,6 +90,7 @@ fn check_here(count: u32, scale: Scale, most: usize) {
         world.calm();
         ran.map_err(TestCaseError::fail)
     });
+    say(&format!("requests {:?}", world.sandbox.counts()));
     say(&format!("{count} sequences took {:?}", begun.elapsed()));
     if let Err(error) = outcome {
         panic!("with PROPTEST_RNG_SEED ({seed:?}): {error}");

@@ -68,7 +68,9 @@ pub(super) async fn run(world: &World, sequence: &Sequence, part: u64) -> Result
     let codes = world.asked();
     let mut most = 0;
     for (number, step) in sequence.steps.iter().enumerate() {
+        let begun = Instant::now();
         let outcome = model.step(step, &mut most).await;
+        if begun.elapsed() > Duration::from_millis(60) { super::say(&format!("SLOW {:?} {:?} {:?}", begun.elapsed(), step, sequence.setup.write_back)); }
         outcome.map_err(|wrong| format!("step {number}, {step:?}: {wrong}"))?;
         if sequence.setup.forgetful {
             model.forget();
@@ -80,9 +82,10 @@ pub(super) async fn run(world: &World, sequence: &Sequence, part: u64) -> Result
             ));
         }
     }
-    model
-        .conclude()
-        .await
+    let begun = Instant::now();
+    let r = model.conclude().await;
+    if begun.elapsed() > Duration::from_millis(100) { super::say(&format!("SLOW {:?} conclude {:?}", begun.elapsed(), sequence.setup)); }
+    r
         .map_err(|wrong| format!("at the end: {wrong}"))
 }
 
@@ -199,7 +202,10 @@ impl Model<'_> {
                 let Some(open) = self.pick(handle, |_| true) else {
                     return Ok(());
                 };
-                self.may_be_saved(self.files[open].local.inode);
+                let inode = self.files[open].local.inode;
+                let content = content_of(&self.files[open].local.file);
+                self.is_changing(inode, Some(content));
+                self.may_be_saved(inode);
                 let (open, mode) = (&self.files[open], 0o600 | mode & 0o777);
                 let mount = self.mount.change_mode_of(open.mount, mode).await;
                 same(&Local::change_mode_of(&open.local, mode), &mount)
@@ -212,6 +218,7 @@ impl Model<'_> {
                 let mount = self.mount.open_directory(&path).await;
                 match (local, mount) {
                     (Ok(local), Ok(mount)) => {
+                        self.mount.begin(mount);
                         self.directories.push((local, mount));
                         Ok(())
                     }
@@ -512,8 +519,14 @@ impl Model<'_> {
         same(&local, &mount)?;
         if let Some(found) = found {
             match op {
-                Op::Truncate(..) if self.files.iter().any(of(found)) => {
-                    // It may have gone through one of those.
+                Op::Truncate(..)
+                | Op::ChangeMode(..)
+                | Op::SetTimes(..)
+                | Op::SetXattr { .. }
+                | Op::RemoveXattr(..)
+                    if self.files.iter().any(of(found)) =>
+                {
+                    // Whoever has it open for writing is promised nothing yet.
                     self.is_changing(found.inode, before);
                     self.may_be_saved(found.inode);
                 }

@@ -474,6 +474,12 @@ impl Mount {
         Ok(names)
     }
 
+    /// As somebody does who reads a directory as soon as it is open. Who reads it later begins
+    /// anew, by rewinddir(3): otherwise nobody promises what is to be seen.
+    pub(super) fn begin(&self, at: DirectoryHandle) {
+        self.fs.stream(at.handle).unwrap().begin();
+    }
+
     pub(super) fn close_directory(&self, at: DirectoryHandle) {
         self.fs.release_directory(at.handle);
     }
