@@ -121,6 +121,8 @@ impl FileSystem {
                     return Err(FsError::TooLarge);
                 }
                 state.forget_sent(&(at..end))?;
+                // The journal must know at once that there is something to be kept.
+                let is_first = !state.dirty;
                 let was_closed = fs.reopen(&draft, &mut state)?;
                 fs.put_bytes(&draft, &mut state, at, &data)?;
                 if end > at {
@@ -128,7 +130,7 @@ impl FileSystem {
                     state.delta.put(at..end, Origin::Local);
                     state.bytes_changed();
                 }
-                if was_closed {
+                if was_closed || is_first {
                     fs.journal(&draft, &mut state)?;
                 } else {
                     fs.journal_extents(&draft, &mut state)?;

@@ -204,6 +204,12 @@ impl FileSystem {
         stream: &Arc<Stream>,
         index: usize,
     ) -> Result<Arc<Vec<Found>>, FsError> {
+        if self.inode(stream.number).is_ok_and(|inode| inode.unlinked) {
+            // It was removed while it was open, and its name may be another directory's by now.
+            let nothing = Arc::new(Vec::new());
+            stream.state.lock().page = Some((index, Arc::clone(&nothing)));
+            return Ok(nothing);
+        }
         let mark = stream.state.lock().marks[index].clone();
         let query = Query {
             prefix: stream.prefix.clone(),

@@ -386,6 +386,3 @@ impl<T: Clone> Handles<T> {
         self.open.remove(&number);
     }
 }
-
-#[cfg(test)]
-mod model_tests;

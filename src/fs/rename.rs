@@ -238,7 +238,11 @@ impl FileSystem {
         }
         drop(files);
         if let Some(draft) = self.draft(number) {
-            draft.state().moved(key, &remote, object);
+            let mut state = draft.state();
+            state.moved(key, &remote, object);
+            if let Err(error) = self.journal(&draft, &mut state) {
+                tracing::warn!("{key}: {error}");
+            }
         }
     }
 
