@@ -5,7 +5,7 @@
 //! - [`verdict`] decides what a refusal means: replay, renew the session, or a real no.
 //! - [`bucket`] is the gate: every request of the filesystem passes it, knows the generation it
 //!   was signed with, and is sent again when a new session is there.
-//! - [`write`] sends the requests that change something, [`changes`] is their gate, and
+//! - [`mod@write`] sends the requests that change something, [`changes`] is their gate, and
 //!   [`support`] knows which conditions the store honours.
 
 pub(crate) mod bucket;
