@@ -80,6 +80,8 @@ fn no_secret_is_in_the_log_at_trace_or_in_what_processes_show() {
             seen
         }
     });
+    // Each dialog is looked at while it is open, whatever the thread has time for.
+    let mut seen = visible(mount.pid());
     let mut codes = Vec::new();
     codes.push(scene.device.unspent_code());
     assert!(scene.pinentry.answer(&codes[0]));
@@ -92,15 +94,17 @@ fn no_secret_is_in_the_log_at_trace_or_in_what_processes_show() {
         move || fs::read(file)
     });
     scene.pinentry.wait_until_asked(2);
+    seen.extend(visible(mount.pid()));
     codes.push("000000".to_owned());
     assert!(scene.pinentry.answer("000000"));
     scene.pinentry.wait_until_asked(3);
+    seen.extend(visible(mount.pid()));
     codes.push(scene.device.unspent_code());
     assert!(scene.pinentry.answer(&codes[2]));
     assert_eq!(reader.join().unwrap().unwrap().len(), 300_000);
     let status = scene.control(&["status", "--json"]);
     looking.store(false, Ordering::SeqCst);
-    let seen = looker.join().unwrap();
+    seen.extend(looker.join().unwrap());
     assert!(
         seen.iter().any(|text| text.contains("--prompt-helper")),
         "the helper was looked at"
