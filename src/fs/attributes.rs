@@ -140,16 +140,25 @@ impl FileSystem {
         if inode.kind.is_directory() {
             return Err(FsError::IsADirectory);
         }
-        let draft = match self.draft(number) {
-            Some(draft) => draft,
-            None => {
-                let inode = self.confirm_lately(asker, number).await?;
-                let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
-                self.begin_on(asker, number, remote, size == 0).await?
+        let draft = loop {
+            let draft = match self.draft(number) {
+                Some(draft) => draft,
+                None => {
+                    let inode = self.confirm_lately(asker, number).await?;
+                    let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
+                    self.begin_on(asker, number, remote, size == 0).await?
+                }
+            };
+            if self.take(&draft) {
+                break draft;
             }
         };
-        self.resize(&draft, size).await?;
-        self.publish(asker, &draft).await
+        let outcome = match self.resize(&draft, size).await {
+            Ok(()) => self.publish(asker, &draft).await,
+            Err(error) => Err(error),
+        };
+        self.let_go(&draft);
+        outcome
     }
 
     /// The handle that a program has opened last to write to a file.
@@ -200,14 +209,19 @@ impl FileSystem {
         if inode.unlinked && self.draft(number).is_none() {
             return self.change_unlinked(&inode, change);
         }
-        let (draft, open) = match self.draft(number) {
-            Some(draft) => (draft, true),
-            None => {
-                let inode = self.confirm_lately(asker, number).await?;
-                let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
-                let remote = self.with_facts(asker, &remote).await?;
-                let draft = self.begin(number, State::of(remote))?;
-                (self.install(draft), false)
+        let (draft, open) = loop {
+            let (draft, open) = match self.draft(number) {
+                Some(draft) => (draft, true),
+                None => {
+                    let inode = self.confirm_lately(asker, number).await?;
+                    let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
+                    let remote = self.with_facts(asker, &remote).await?;
+                    let draft = self.begin(number, State::of(remote))?;
+                    (self.install(draft), false)
+                }
+            };
+            if self.take(&draft) {
+                break (draft, open);
             }
         };
         let changed = draft
@@ -222,9 +236,10 @@ impl FileSystem {
                 self.journal(&draft, state)
             })
             .await;
-        let writers = draft.state().writers;
+        let is_alone = |state: &State| state.writers <= 1;
+        let written = !is_alone(&draft.state());
         let outcome = match changed {
-            Ok(()) if writers > 0 => return Ok(()),
+            Ok(()) if written => Ok(()),
             Ok(()) => self.publish(asker, &draft).await,
             Err(error) => Err(error),
         };
@@ -232,13 +247,15 @@ impl FileSystem {
             // Nobody was promised anything.
             let untouched = {
                 let state = draft.state();
-                !state.dirty && state.writers == 0 && state.flight.is_none()
+                !state.dirty && is_alone(&state) && state.flight.is_none()
             };
             if untouched {
                 self.retire(&draft);
                 self.throw_out(draft.id);
+                return outcome;
             }
         }
+        self.let_go(&draft);
         outcome
     }
 
@@ -326,9 +343,18 @@ impl FileSystem {
             ..before
         };
         self.wrote(&key, &marker);
-        let mut inodes = self.inodes.lock();
-        inodes.attributes_stored(number, marker);
-        inodes.untouch(number);
+        {
+            let mut inodes = self.inodes.lock();
+            inodes.attributes_stored(number, marker.clone());
+            inodes.untouch(number);
+        }
+        // The kernel may forget the inode, and a listing that is believed would bring back what
+        // was there before.
+        if number != ROOT {
+            let kind = Kind::Directory(Some(marker));
+            let mut known = self.listings.lock();
+            known.change(inode.parent, &inode.name, Some(kind));
+        }
         Ok(())
     }
 

@@ -11,7 +11,7 @@
 //!   state that the file had.
 //! - `base` is what this mount knows to stand under the name. Only that is ever replaced.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -230,9 +230,20 @@ impl State {
         self
     }
 
+    /// Whether it began from this version, or has been stored as it since.
+    pub(super) fn knows(&self, remote: &Remote) -> bool {
+        let mut sources = self.sources.iter();
+        sources.any(|source| source.object.etag == remote.object.etag)
+    }
+
     /// Whether there is something to be stored.
     pub(super) fn is_pending(&self) -> bool {
         self.fate == Fate::Named && self.version != self.stored
+    }
+
+    /// Whether it is to be stored without anybody doing anything more.
+    pub(super) fn is_waiting(&self) -> bool {
+        self.is_pending() && (self.closed || self.writers == 0)
     }
 
     /// Its size in bytes.
@@ -345,11 +356,9 @@ impl Draft {
         self.state.lock()
     }
 
-    /// Whether it began from this version, or has been stored as it since.
+    /// See [`State::knows`].
     pub(super) fn knows(&self, remote: &Remote) -> bool {
-        let state = self.state.lock();
-        let mut sources = state.sources.iter();
-        sources.any(|source| source.object.etag == remote.object.etag)
+        self.state.lock().knows(remote)
     }
 
     /// Changes it, as soon as it is not being stored.
@@ -450,9 +459,38 @@ impl FileSystem {
         draft
     }
 
+    /// Somebody writes to a draft from now on, until [`Self::let_go`]. Not if it has ended:
+    /// returns whether it goes on.
+    pub(super) fn take(&self, draft: &Arc<Draft>) -> bool {
+        // With the lock that ending it takes.
+        let drafts = self.drafts.lock();
+        let now = drafts.get(&draft.number);
+        let goes_on = now.is_some_and(|now| Arc::ptr_eq(now, draft));
+        if goes_on {
+            draft.state().writers += 1;
+        }
+        goes_on
+    }
+
+    /// Ends a draft, unless somebody writes to it and it is to be stored. Returns whether.
+    pub(super) fn retire_unused(&self, draft: &Arc<Draft>) -> bool {
+        let mut drafts = self.drafts.lock();
+        let is_used = {
+            let state = draft.state();
+            state.fate == Fate::Named && (state.writers > 0 || state.is_pending())
+        };
+        if !is_used {
+            self.retire_from(&mut drafts, draft);
+        }
+        !is_used
+    }
+
     /// Ends a draft: what the inode is, S3 says from now on.
     pub(super) fn retire(&self, draft: &Arc<Draft>) {
-        let mut drafts = self.drafts.lock();
+        self.retire_from(&mut self.drafts.lock(), draft);
+    }
+
+    fn retire_from(&self, drafts: &mut HashMap<u64, Arc<Draft>>, draft: &Arc<Draft>) {
         let is_it = drafts
             .get(&draft.number)
             .is_some_and(|d| Arc::ptr_eq(d, draft));
@@ -472,28 +510,42 @@ impl FileSystem {
         file: &OpenFile,
         truncate: bool,
     ) -> Result<Arc<Draft>, FsError> {
-        if let Some(draft) = &*file.draft.lock() {
-            return Ok(Arc::clone(draft));
-        }
-        let remote = file.remote();
-        let draft = match self.draft(file.number) {
-            Some(draft) => {
-                if remote.as_ref().is_some_and(|remote| !draft.knows(remote)) {
-                    return Err(StoreError::Changed.into());
+        loop {
+            if let Some(draft) = &*file.draft.lock() {
+                return Ok(Arc::clone(draft));
+            }
+            let remote = file.remote();
+            let draft = match (self.draft(file.number), remote) {
+                (Some(draft), Some(remote)) if !draft.knows(&remote) => {
+                    if file.is_at(&remote) {
+                        return Err(StoreError::Changed.into());
+                    }
+                    // Stored just now.
+                    continue;
                 }
-                draft
+                (Some(draft), _) => draft,
+                (None, Some(remote)) => {
+                    let begun = self.begin_on(asker, file.number, Arc::clone(&remote), truncate);
+                    match begun.await {
+                        Err(FsError::Store(StoreError::Changed)) if !file.is_at(&remote) => {
+                            continue;
+                        }
+                        begun => begun?,
+                    }
+                }
+                (None, None) if file.remote().is_some() => continue,
+                (None, None) => return Err(StoreError::Changed.into()),
+            };
+            let mut mine = file.draft.lock();
+            if let Some(mine) = &*mine {
+                return Ok(Arc::clone(mine));
             }
-            None => {
-                let remote = remote.ok_or(FsError::Store(StoreError::Changed))?;
-                self.begin_on(asker, file.number, remote, truncate).await?
+            if self.take(&draft) {
+                *mine = Some(Arc::clone(&draft));
+                return Ok(draft);
             }
-        };
-        let mut mine = file.draft.lock();
-        if mine.is_none() {
-            draft.state().writers += 1;
-            *mine = Some(Arc::clone(&draft));
+            // The last one who wrote to it has closed just now.
         }
-        Ok(draft)
     }
 
     /// Begins a draft on an object that is there.

@@ -103,7 +103,7 @@ impl OpenFile {
     }
 
     /// Whether it still reads this version.
-    fn is_at(&self, remote: &Arc<Remote>) -> bool {
+    pub(super) fn is_at(&self, remote: &Arc<Remote>) -> bool {
         let now = self.remote.lock();
         now.as_ref().is_some_and(|now| Arc::ptr_eq(now, remote))
     }
@@ -138,16 +138,21 @@ impl FileSystem {
         writes: bool,
         truncate: bool,
     ) -> Result<(u64, KernelPages), FsError> {
-        let inode = self.confirm(asker, number).await?;
+        let inode = match self.confirm(asker, number).await {
+            // It was there when the kernel looked. With ESTALE it looks again, and then there is
+            // no such file, or open(2) makes it if that was wanted.
+            Err(FsError::NotFound) => return Err(StoreError::Changed.into()),
+            confirmed => confirmed?,
+        };
         if inode.kind.is_directory() {
             return Err(FsError::IsADirectory);
         }
         let drafted = self.draft(number);
-        let remote = match &drafted {
-            Some(draft) => draft.state().sources.last().cloned(),
-            None => self.remote_of(number)?,
-        };
-        let file = OpenFile::new(number, writes, remote);
+        let is_open = || self.files.lock().any(|file| file.number == number);
+        if inode.unlinked && drafted.is_none() && !is_open() {
+            return Err(StoreError::Changed.into());
+        }
+        let file = OpenFile::new(number, writes, self.source(number)?);
         file.is_used_by(caller);
         if truncate {
             let draft = self.attach(asker, &file, true).await?;
@@ -157,6 +162,11 @@ impl FileSystem {
         }
         let keep = self.inodes.lock().cache_in_kernel(number);
         let mut files = self.files.lock();
+        // It may have been stored since. With this lock, no more: from here on, who stores it
+        // tells this handle.
+        if let Ok(source) = self.source(number) {
+            file.follow(source);
+        }
         let differs = |other: &Arc<OpenFile>| {
             let version = |file: &OpenFile| file.remote().map(|remote| remote.version);
             other.number == number && version(other) != version(&file)
@@ -168,6 +178,14 @@ impl FileSystem {
             false => KernelPages::Fresh,
         };
         Ok((files.open(Arc::new(file)), pages))
+    }
+
+    /// What a new handle reads: what the draft is made of, or what S3 has.
+    fn source(&self, number: u64) -> Result<Option<Arc<Remote>>, FsError> {
+        match self.draft(number) {
+            Some(draft) => Ok(draft.state().sources.last().cloned()),
+            None => self.remote_of(number),
+        }
     }
 
     /// Closes a handle. What it wrote and did not store is stored by and by.
@@ -232,6 +250,9 @@ impl FileSystem {
                     }
                     outcome => outcome?,
                 }
+            } else if file.remote().is_some() {
+                // Stored just now.
+                continue;
             } else {
                 self.while_served(&mut || hand_out(&[]))
             };
@@ -470,6 +491,7 @@ impl FileSystem {
         let key = self.key(number)?;
         let object = match self.bucket.head(asker, &key).await {
             Err(StoreError::NotFound) => {
+                self.inodes.lock().doubt(number);
                 self.listings.lock().forget(inode.parent);
                 return Err(FsError::NotFound);
             }

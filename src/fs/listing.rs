@@ -36,12 +36,13 @@ pub(crate) struct Found {
 pub(crate) struct Stream {
     number: u64,
     parent: u64,
-    prefix: String,
     state: Mutex<State>,
 }
 
 #[derive(Debug)]
 struct State {
+    /// What the keys of the names begin with. It changes when the directory is renamed.
+    prefix: Arc<str>,
     /// Where each page that was seen starts.
     marks: Vec<Mark>,
     /// The page that was used last, by its place in `marks`.
@@ -56,8 +57,9 @@ struct State {
 }
 
 impl State {
-    fn new() -> Self {
+    fn new(prefix: Arc<str>) -> Self {
         Self {
+            prefix,
             marks: vec![Mark::default()],
             page: None,
             names: Some(HashMap::new()),
@@ -96,9 +98,24 @@ impl Stream {
     pub(crate) fn begin(&self) {
         let mut state = self.state.lock();
         if state.read {
-            *state = State::new();
+            *state = State::new(Arc::clone(&state.prefix));
         }
         state.read = true;
+    }
+
+    fn prefix(&self) -> Arc<str> {
+        Arc::clone(&self.state.lock().prefix)
+    }
+
+    /// The directory is at another place: its names are, in the same order, to be found there.
+    fn follow(&self, prefix: &str) {
+        let mut state = self.state.lock();
+        if *state.prefix != *prefix {
+            *state = State {
+                read: state.read,
+                ..State::new(prefix.into())
+            };
+        }
     }
 }
 
@@ -124,16 +141,20 @@ impl FileSystem {
         if !inode.kind.is_directory() {
             return Err(FsError::NotADirectory);
         }
-        let mut prefix = self.key(number)?;
-        if !prefix.is_empty() && !prefix.ends_with('/') {
-            prefix.push('/');
-        }
+        let prefix = self.prefix_of(number)?;
         Ok(Arc::new(Stream {
             number,
             parent: inode.parent,
-            prefix,
-            state: Mutex::new(State::new()),
+            state: Mutex::new(State::new(prefix.into())),
         }))
+    }
+
+    fn prefix_of(&self, directory: u64) -> Result<String, FsError> {
+        let mut prefix = self.key(directory)?;
+        if !prefix.is_empty() && !prefix.ends_with('/') {
+            prefix.push('/');
+        }
+        Ok(prefix)
     }
 
     /// An open directory.
@@ -153,9 +174,12 @@ impl FileSystem {
         stream: &Arc<Stream>,
         place: u64,
     ) -> Result<Vec<Numbered>, FsError> {
+        if let Ok(prefix) = self.prefix_of(stream.number) {
+            stream.follow(&prefix);
+        }
         // A page that is here already is content like any other: not without a session.
         self.bucket
-            .attempt(asker, Action::List, &stream.prefix)
+            .attempt(asker, Action::List, &stream.prefix())
             .await?;
         let mut place = place;
         loop {
@@ -210,9 +234,13 @@ impl FileSystem {
             stream.state.lock().page = Some((index, Arc::clone(&nothing)));
             return Ok(nothing);
         }
-        let mark = stream.state.lock().marks[index].clone();
+        let (prefix, mark) = {
+            let state = stream.state.lock();
+            (Arc::clone(&state.prefix), state.marks.get(index).cloned())
+        };
+        let mark = mark.unwrap_or_default();
         let query = Query {
-            prefix: stream.prefix.clone(),
+            prefix: prefix.to_string(),
             folded: true,
             token: mark.token,
             limit: None,
@@ -225,26 +253,30 @@ impl FileSystem {
         };
         let page = self.bucket.list(asker, &query).await?;
         let is_bare = index == 0 && page.entries.is_empty() && page.next.is_none();
-        if is_bare && stream.prefix != self.prefix && !self.has_local(stream.number) {
+        if is_bare && *prefix != *self.prefix && !self.has_local(stream.number) {
             // Not even a marker: the directory is gone.
             return Err(FsError::NotFound);
         }
         let last = page.entries.last().map_or("", Entry::key);
-        let last = last.strip_prefix(&stream.prefix).unwrap_or_default();
+        let last = last.strip_prefix(&*prefix).unwrap_or_default();
         let upto = page.next.is_some().then_some(last);
         let mut names = mark.held_back;
         let fresh = page.entries.iter();
-        names.extend(fresh.filter_map(|entry| self.found(&stream.prefix, entry, seen)));
+        names.extend(fresh.filter_map(|entry| self.found(&prefix, entry, seen)));
         let (mut found, held_back) = settle(names, upto);
         self.add_local(stream, index, local, &mut found);
         if index == 0 {
-            self.see_marker(asker, stream, &page.entries).await;
+            self.see_marker(asker, stream, &prefix, &page.entries).await;
         }
         if self.look.posix_metadata {
-            self.ask_for_metadata(asker, stream, &mut found).await;
+            self.ask_for_metadata(asker, &prefix, &mut found).await;
         }
         let found = Arc::new(found);
         let mut state = stream.state.lock();
+        if state.prefix != prefix {
+            // Renamed meanwhile: what is remembered now is of the other place.
+            return Ok(found);
+        }
         if index + 1 == state.marks.len() {
             if let Some(names) = &mut state.names {
                 names.extend(found.iter().map(|f| (f.name.clone(), f.kind.clone())));
@@ -274,7 +306,7 @@ impl FileSystem {
     }
 
     /// Asks for what a listing does not tell: a HEAD for each name of which nothing is known.
-    async fn ask_for_metadata(&self, asker: &Asker, stream: &Stream, found: &mut Vec<Found>) {
+    async fn ask_for_metadata(&self, asker: &Asker, prefix: &str, found: &mut Vec<Found>) {
         let asked = stream::iter(std::mem::take(found)).map(|found| async {
             let unknown = match &found.kind {
                 Kind::Directory(marker) => marker.is_none(),
@@ -284,7 +316,7 @@ impl FileSystem {
                 return found;
             }
             let slash = if found.kind.is_directory() { "/" } else { "" };
-            let key = format!("{}{}{slash}", stream.prefix, found.name);
+            let key = format!("{prefix}{}{slash}", found.name);
             match self.bucket.head(asker, &key).await {
                 Ok(object) => {
                     self.learned(&key, &object);
@@ -327,12 +359,12 @@ impl FileSystem {
                 }
             }
         }
+        let prefix = Arc::clone(&state.prefix);
         let known = self.listings.lock();
         let hidden = self.hidden.lock();
         let is_here = |found: &Found| {
             !known.is_gone(stream.number, &found.name, found.seen)
-                && (hidden.is_empty()
-                    || !hidden.contains_key(&format!("{}{}", stream.prefix, found.name)))
+                && (hidden.is_empty() || !hidden.contains_key(&format!("{prefix}{}", found.name)))
         };
         found.retain(|found| !state.local.contains(&found.name) && is_here(found));
         found.extend(local.into_iter().filter(is_here));
@@ -358,8 +390,8 @@ impl FileSystem {
 
     /// Takes in what the listing of a directory says of its own marker, which no other listing
     /// shows. S3 is asked for the attributes if they are new.
-    async fn see_marker(&self, asker: &Asker, stream: &Stream, entries: &[Entry]) {
-        let is_own = |entry: &&Entry| entry.key() == stream.prefix;
+    async fn see_marker(&self, asker: &Asker, stream: &Stream, prefix: &str, entries: &[Entry]) {
+        let is_own = |entry: &&Entry| entry.key() == prefix;
         let Some(Entry::Object(key, object)) = entries.iter().find(is_own) else {
             return;
         };

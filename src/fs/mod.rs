@@ -386,3 +386,6 @@ impl<T: Clone> Handles<T> {
         self.open.remove(&number);
     }
 }
+
+#[cfg(test)]
+mod model_tests;

@@ -122,12 +122,21 @@ impl FileSystem {
         asker: &Asker,
         draft: &Arc<Draft>,
     ) -> Result<(), FsError> {
+        self.publish_if(State::is_pending, asker, draft).await
+    }
+
+    async fn publish_if(
+        self: &Arc<Self>,
+        is_wanted: fn(&State) -> bool,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+    ) -> Result<(), FsError> {
         loop {
             let (mut flight, mine) = {
                 let mut state = draft.state();
                 match &state.flight {
                     Some(flight) => (flight.clone(), false),
-                    None if !state.is_pending() => return Ok(()),
+                    None if !is_wanted(&state) => return Ok(()),
                     None => (self.take_off_with(asker, draft, &mut state), true),
                 }
             };
@@ -144,11 +153,13 @@ impl FileSystem {
         }
     }
 
-    /// Stores a draft with nobody waiting.
+    /// Stores a draft with nobody waiting, unless somebody has begun to write to it again: it
+    /// is stored when that is closed.
     pub(crate) fn publish_later(self: &Arc<Self>, draft: &Arc<Draft>) {
         let (fs, draft) = (Arc::clone(self), Arc::clone(draft));
         tokio::spawn(async move {
-            let _ = fs.publish(&Asker::nobody(), &draft).await;
+            let nobody = Asker::nobody();
+            let _ = fs.publish_if(State::is_waiting, &nobody, &draft).await;
         });
     }
 
@@ -377,9 +388,15 @@ impl FileSystem {
             self.inodes.lock().stored(draft.number, object.clone())
         };
         let remote = Arc::new(Remote::new(version, snapshot.key.clone(), object.clone()));
-        self.follow(draft.number, &remote, draft);
-        let done = {
+        {
+            // Who opens the file finds all of this or nothing of it: see `FileSystem::source`.
+            let files = self.files.lock();
             let mut state = draft.state();
+            for file in files.all().filter(|file| file.number == draft.number) {
+                if file.remote().is_none_or(|before| state.knows(&before)) {
+                    file.follow(Some(Arc::clone(&remote)));
+                }
+            }
             state.base = Some(object.clone());
             state.kept = object.facts.clone();
             state.stored = snapshot.version;
@@ -404,10 +421,8 @@ impl FileSystem {
                     state.content.put(range, Origin::Remote { source, offset });
                 }
             }
-            state.writers == 0 || state.fate == Fate::Unlinked
-        };
-        if done {
-            self.retire(draft);
+        }
+        if self.retire_unused(draft) {
             self.throw_out(draft.id);
         } else {
             self.journal(draft, &mut draft.state())?;
@@ -420,20 +435,6 @@ impl FileSystem {
             known.change(inode.parent, &inode.name, Some(kind));
         }
         Ok(())
-    }
-
-    /// The handles on an inode that read what a draft was made of read the stored version now.
-    fn follow(&self, number: u64, remote: &Arc<Remote>, draft: &Draft) {
-        let files = self.files.lock();
-        for file in files.all().filter(|file| file.number == number) {
-            let is_behind = match file.remote() {
-                Some(before) => draft.knows(&before),
-                None => true,
-            };
-            if is_behind {
-                file.follow(Some(Arc::clone(remote)));
-            }
-        }
     }
 
     /// A handle that wrote is closed.
@@ -462,8 +463,7 @@ impl FileSystem {
         }
         // Of a file without a name, nobody else has the bytes.
         let is_read = || self.files.lock().any(|file| file.number == draft.number);
-        if !(busy || unlinked && is_read()) {
-            self.retire(draft);
+        if !(busy || unlinked && is_read()) && self.retire_unused(draft) {
             self.throw_out(draft.id);
         }
     }
@@ -533,10 +533,7 @@ impl FileSystem {
     /// The drafts that are waiting to be stored.
     pub(crate) fn pending(&self) -> Vec<Arc<Draft>> {
         let drafts = self.drafts.lock();
-        let waiting = |draft: &&Arc<Draft>| {
-            let state = draft.state();
-            state.is_pending() && (state.closed || state.writers == 0)
-        };
-        drafts.values().filter(waiting).cloned().collect()
+        let waiting = drafts.values().filter(|draft| draft.state().is_waiting());
+        waiting.cloned().collect()
     }
 }

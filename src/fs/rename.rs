@@ -236,13 +236,14 @@ impl FileSystem {
                 file.follow(Some(Arc::clone(&remote)));
             }
         }
+        let Some(draft) = self.draft(number) else {
+            return;
+        };
+        // Who opens the file finds all of this or nothing of it: see `FileSystem::source`.
+        draft.state().moved(key, &remote, object);
         drop(files);
-        if let Some(draft) = self.draft(number) {
-            let mut state = draft.state();
-            state.moved(key, &remote, object);
-            if let Err(error) = self.journal(&draft, &mut state) {
-                tracing::warn!("{key}: {error}");
-            }
+        if let Err(error) = self.journal(&draft, &mut draft.state()) {
+            tracing::warn!("{key}: {error}");
         }
     }
 
@@ -269,6 +270,11 @@ impl FileSystem {
             held.extend(self.hold_stored(asker, number).await?);
         }
         let moves = self.copy_below(asker, &from, &to).await?;
+        if target.is_some() && !moves.iter().any(|moved| moved.to == to) {
+            // The directory has no marker. That of the one that it replaces would give it its
+            // attributes.
+            self.remove_marker(asker, &to).await?;
+        }
         // Everything is there twice now: from here on, going back would lose no less.
         stream::iter(moves.iter().map(Ok))
             .try_for_each_concurrent(AT_ONCE, |moved| async move {
@@ -287,6 +293,17 @@ impl FileSystem {
             self.index.remove(&moved.from);
         }
         self.rebind_below(inode.number, &moves);
+        Ok(())
+    }
+
+    async fn remove_marker(&self, asker: &Asker, key: &str) -> Result<(), FsError> {
+        let marker = match self.bucket.head(asker, key).await {
+            Err(StoreError::NotFound) => return Ok(()),
+            marker => marker?,
+        };
+        let condition = Condition::Is(marker.etag);
+        self.bucket.delete(asker, key, &condition).await?;
+        self.index.remove(key);
         Ok(())
     }
 

@@ -38,9 +38,10 @@ impl FileSystem {
         let seen = Instant::now();
         let kind = match self.ask_for(asker, parent, name).await {
             Err(FsError::NotFound | FsError::Store(StoreError::NotFound)) => {
-                match self.drafted(parent, name) {
-                    // S3 does not have it yet, and without a session it was not to be told.
-                    Some(drafted) => drafted,
+                // S3 did not have it yet, and without a session it was not to be told.
+                let drafted = self.drafted(parent, name);
+                match drafted.or_else(|| self.confirmed_since(parent, name, seen)) {
+                    Some(made_here) => made_here,
                     None => {
                         self.listings.lock().is_absent(parent, name, seen);
                         return Err(FsError::NotFound);
@@ -62,6 +63,13 @@ impl FileSystem {
     fn drafted(&self, parent: u64, name: &str) -> Option<Kind> {
         let inode = self.inodes.lock().find(parent, name).cloned()?;
         self.draft(inode.number).map(|_| inode.kind)
+    }
+
+    /// What a name is that was stored, or seen otherwise, after this moment.
+    fn confirmed_since(&self, parent: u64, name: &str, moment: Instant) -> Option<Kind> {
+        let inodes = self.inodes.lock();
+        let inode = inodes.find(parent, name)?;
+        (inode.seen > moment).then(|| inode.kind.clone())
     }
 
     fn known(&self, parent: u64, name: &str) -> Option<Option<(Kind, Instant)>> {

@@ -3,10 +3,11 @@
 
 use std::sync::Arc;
 
+use super::inodes::{Inode, ROOT};
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::{LIMIT, Metadata};
-use crate::store::{Facts, Object};
+use crate::store::{Object, StoreError};
 
 /// Where S3's own attributes are.
 const OF_S3: &str = "user.s3.";
@@ -32,20 +33,17 @@ impl FileSystem {
         if !name.starts_with("user.") {
             return Err(FsError::NoData);
         }
-        let (posix, told) = self.attributes_for(asker, number).await?;
         if let Some(name) = name.strip_prefix(OF_S3) {
-            let (key, object, facts) = told.ok_or(FsError::NoData)?;
-            return self
-                .told(name, &key, &object, &facts)
-                .ok_or(FsError::NoData);
+            return self.told(asker, number, name).await;
         }
-        posix.xattrs.get(name).cloned().ok_or(FsError::NoData)
+        let mut posix = self.metadata_of(asker, number).await?;
+        posix.xattrs.remove(name).ok_or(FsError::NoData)
     }
 
     /// The names of all attributes that can be copied. S3's own are found by who knows their
     /// names: `mv`, `cp` and `rsync` would try to set them on the copy, and complain.
     pub(crate) async fn xattrs(&self, asker: &Asker, number: u64) -> Result<Vec<String>, FsError> {
-        let (posix, _) = self.attributes_for(asker, number).await?;
+        let posix = self.metadata_of(asker, number).await?;
         Ok(posix.xattrs.into_keys().collect())
     }
 
@@ -83,7 +81,7 @@ impl FileSystem {
         name: &str,
     ) -> Result<(), FsError> {
         writable(name)?;
-        let (posix, _) = self.attributes_for(asker, number).await?;
+        let posix = self.metadata_of(asker, number).await?;
         if !posix.xattrs.contains_key(name) {
             return Err(FsError::NoData);
         }
@@ -94,64 +92,75 @@ impl FileSystem {
         .await
     }
 
-    /// An inode's metadata, and what S3 says of its object. Asks S3 unless it is known.
-    async fn attributes_for(
-        &self,
-        asker: &Asker,
-        number: u64,
-    ) -> Result<(Metadata, Option<(String, Object, Arc<Facts>)>), FsError> {
-        let inode = self.inode(number)?;
-        let object = inode.kind.object().cloned();
-        let mut key = self.key(number).unwrap_or_default();
-        if inode.kind.is_directory() {
-            key.push('/');
+    /// An inode's metadata. Asks S3 unless it is known.
+    async fn metadata_of(&self, asker: &Asker, number: u64) -> Result<Metadata, FsError> {
+        if let Some(draft) = self.draft(number) {
+            return Ok(draft.state().posix.clone());
         }
-        let told = match object {
-            Some(object) if !object.etag.is_empty() && !inode.unlinked => {
-                let known = object.facts.clone().filter(|facts| facts.complete);
-                let (object, facts) = match known {
-                    Some(facts) => (object, Some(facts)),
-                    None => {
-                        let object = self.bucket.head(asker, &key).await?;
-                        self.learned(&key, &object);
-                        let facts = object.facts.clone();
-                        (object, facts)
-                    }
-                };
-                facts.map(|facts| (key, object, facts))
+        let inode = self.inode(number)?;
+        let object = inode.kind.object();
+        if let Some(facts) = object.and_then(|object| object.facts.as_ref()) {
+            return Ok(facts.posix.clone());
+        }
+        let is_directory = inode.kind.is_directory();
+        if inode.unlinked || number == ROOT || (object.is_none() && !is_directory) {
+            return Ok(Metadata::default());
+        }
+        let (key, object) = match self.ask_about(asker, &inode).await {
+            // A directory without a marker.
+            Err(FsError::Store(StoreError::NotFound)) if is_directory => {
+                return Ok(Metadata::default());
             }
-            _ => None,
+            told => told?,
         };
-        let posix = match self.draft(number) {
-            Some(draft) => draft.state().posix.clone(),
-            None => {
-                let known = inode.kind.object().and_then(|o| o.facts.clone());
-                let facts = told
-                    .as_ref()
-                    .map(|(_, _, facts)| Arc::clone(facts))
-                    .or(known);
-                facts.map(|facts| facts.posix.clone()).unwrap_or_default()
-            }
-        };
-        Ok((posix, told))
+        self.learned(&key, &object);
+        let facts = object.facts.as_ref();
+        Ok(facts.map(|facts| facts.posix.clone()).unwrap_or_default())
     }
 
-    /// What S3 tells, by the name behind [`OF_S3`].
-    fn told(&self, name: &str, key: &str, object: &Object, facts: &Facts) -> Option<Vec<u8>> {
+    /// What S3 tells, by the name behind [`OF_S3`]. It is asked each time: of what this mount has
+    /// stored, it alone knows the version, the encryption and the time.
+    async fn told(&self, asker: &Asker, number: u64, name: &str) -> Result<Vec<u8>, FsError> {
+        let inode = self.inode(number)?;
+        let object = inode.kind.object();
+        let is_new = !inode.kind.is_directory() && object.is_none_or(|o| o.etag.is_empty());
+        if inode.unlinked || is_new {
+            return Err(FsError::NoData);
+        }
+        let (key, object) = match self.ask_about(asker, &inode).await {
+            // A directory without a marker.
+            Err(FsError::Store(StoreError::NotFound)) => return Err(FsError::NoData),
+            told => told?,
+        };
+        let facts = object.facts.as_deref().ok_or(FsError::NoData)?;
         let text = match name {
-            "etag" => object.etag.trim_matches('"').to_owned(),
-            "version-id" => facts.version_id.clone()?,
+            "etag" => Some(object.etag.trim_matches('"').to_owned()),
+            "version-id" => facts.version_id.clone(),
             "storage-class" => {
                 let class = facts.storage_class.clone();
-                class.unwrap_or_else(|| "STANDARD".to_owned())
+                Some(class.unwrap_or_else(|| "STANDARD".to_owned()))
             }
-            "content-type" => facts.content_type.clone()?,
-            "sse" => facts.sse.clone()?,
-            "last-modified" => crate::auth::clock::rfc3339(object.modified),
-            "url" => self.bucket.url(key),
-            _ => return None,
+            "content-type" => facts.content_type.clone(),
+            "sse" => facts.sse.clone(),
+            "last-modified" => Some(crate::auth::clock::rfc3339(object.modified)),
+            "url" => Some(self.bucket.url(&key)),
+            _ => None,
         };
-        Some(text.into_bytes())
+        text.map(String::into_bytes).ok_or(FsError::NoData)
+    }
+
+    /// Asks S3 about an inode's object; about a directory's marker.
+    async fn ask_about(&self, asker: &Asker, inode: &Inode) -> Result<(String, Object), FsError> {
+        let mut key = self.key(inode.number)?;
+        if key.is_empty() {
+            // The bucket is no object.
+            return Err(FsError::NoData);
+        }
+        if inode.kind.is_directory() && !key.ends_with('/') {
+            key.push('/');
+        }
+        let object = self.bucket.head(asker, &key).await?;
+        Ok((key, object))
     }
 }
 
