@@ -114,7 +114,7 @@ impl FileSystem {
             state.aside = true;
             state.delta = Extents::of_object(0, object.size);
             state.kept = object.facts.clone();
-            let remote = super::file::Remote::new(0, stored.key.clone(), object.clone());
+            let remote = super::file::Remote::apart(stored.key.clone(), object.clone());
             state.sources = vec![Arc::new(remote)];
             state.base = Some(object);
             state.stored = stored.version;

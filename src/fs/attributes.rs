@@ -144,6 +144,7 @@ impl FileSystem {
             let draft = match self.draft(number) {
                 Some(draft) => draft,
                 None => {
+                    self.keeps_its_place(number).await;
                     let inode = self.confirm_lately(asker, number).await?;
                     let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
                     self.begin_on(asker, number, remote, size == 0).await?
@@ -213,6 +214,7 @@ impl FileSystem {
             let (draft, open) = match self.draft(number) {
                 Some(draft) => (draft, true),
                 None => {
+                    self.keeps_its_place(number).await;
                     let inode = self.confirm_lately(asker, number).await?;
                     let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
                     let remote = self.with_facts(asker, &remote).await?;
@@ -245,14 +247,10 @@ impl FileSystem {
         };
         if outcome.is_err() && !open {
             // Nobody was promised anything.
-            let untouched = {
-                let state = draft.state();
-                !state.dirty && is_alone(&state) && state.flight.is_none()
-            };
-            if untouched {
-                self.retire(&draft);
-                self.throw_out(draft.id);
-                return outcome;
+            let mut state = draft.state();
+            if !state.dirty && is_alone(&state) && state.flight.is_none() {
+                state.stored = state.version;
+                state.closed = false;
             }
         }
         self.let_go(&draft);

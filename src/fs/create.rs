@@ -39,6 +39,7 @@ impl FileSystem {
         birth: Birth,
         exclusive: bool,
     ) -> Result<(Inode, u64), FsError> {
+        self.keeps_its_place(parent).await;
         let (name, key) = self.new_key(parent, name)?;
         // The kernel has looked it up just now, but somebody may have made it since.
         let known = self.inodes.lock().find(parent, name).cloned();
@@ -58,12 +59,13 @@ impl FileSystem {
         }
         self.keep_directory(asker, parent).await?;
         let posix = self.born(parent, birth, libc::S_IFREG);
-        let hidden = self.hidden.lock().remove(&key);
+        let hidden = self.claim_hidden(&key).await;
         let mut state = State::new_file(key, posix.clone());
         if let Some(hidden) = hidden {
             // Its name is gone here, but S3 still has it for somebody who reads it.
-            self.throw_out(hidden.id);
             state.base = Some(hidden.object);
+            // Until this one is promised in its place, the journal is to delete it.
+            state.before = Some(hidden.id);
         }
         state.writers = 1;
         let object = Object {
@@ -89,7 +91,11 @@ impl FileSystem {
                 return Err(error);
             }
         };
+        let mine = Arc::clone(&draft);
         let draft = self.install(draft);
+        if !Arc::ptr_eq(&mine, &draft) && !self.take(&draft) {
+            return Err(StoreError::Changed.into());
+        }
         self.names_changed(parent, name, Some(kind));
         self.inodes.lock().cache_in_kernel(inode.number);
         let file = OpenFile::new(inode.number, true, None);
@@ -107,6 +113,7 @@ impl FileSystem {
         name: &OsStr,
         birth: Birth,
     ) -> Result<Inode, FsError> {
+        self.keeps_its_place(parent).await;
         let (name, key) = self.new_key(parent, name)?;
         self.keep_directory(asker, parent).await?;
         let posix = self.born(parent, birth, libc::S_IFDIR);
@@ -139,6 +146,7 @@ impl FileSystem {
         if target.len() > LONGEST_TARGET {
             return Err(FsError::NameTooLong);
         }
+        self.keeps_its_place(parent).await;
         let (name, key) = self.new_key(parent, name)?;
         self.keep_directory(asker, parent).await?;
         let birth = Birth {

@@ -514,6 +514,9 @@ impl FileSystem {
             if let Some(draft) = &*file.draft.lock() {
                 return Ok(Arc::clone(draft));
             }
+            if self.draft(file.number).is_none() && self.keeps_its_place(file.number).await {
+                continue;
+            }
             let remote = file.remote();
             let draft = match (self.draft(file.number), remote) {
                 (Some(draft), Some(remote)) if !draft.knows(&remote) => {
@@ -539,6 +542,9 @@ impl FileSystem {
             let mut mine = file.draft.lock();
             if let Some(mine) = &*mine {
                 return Ok(Arc::clone(mine));
+            }
+            if file.is_released() {
+                return Err(FsError::BadHandle);
             }
             if self.take(&draft) {
                 *mine = Some(Arc::clone(&draft));

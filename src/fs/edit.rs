@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::draft::{Draft, Fate, State, blocking};
+use super::draft::{Draft, Fate, Record, State, blocking};
 use super::extents::{From as Origin, Piece};
 use super::pages::PAGE;
 use super::plan::LARGEST;
@@ -120,7 +120,7 @@ impl FileSystem {
                 if end > LARGEST {
                     return Err(FsError::TooLarge);
                 }
-                state.forget_sent(&(at..end))?;
+                fs.forget_sent(&draft, &mut state, &(at..end))?;
                 // The journal must know at once that there is something to be kept.
                 let is_first = !state.dirty;
                 let was_closed = fs.reopen(&draft, &mut state)?;
@@ -147,20 +147,46 @@ impl FileSystem {
     /// What was closed and is not stored yet is changed again. With write-back its closing was
     /// promised to last, so it stays in the journal until the next one. Returns whether it was
     /// closed.
-    fn reopen(&self, draft: &Draft, state: &mut State) -> Result<bool, FsError> {
-        if !std::mem::take(&mut state.closed) {
+    pub(super) fn reopen(&self, draft: &Draft, state: &mut State) -> Result<bool, FsError> {
+        if !state.closed {
             return Ok(false);
         }
-        let lasts = self.budget.write_back && state.fate == Fate::Named;
-        if lasts && state.before.is_none() {
-            let mut closed = state.record();
-            closed.closed = true;
-            let (id, file) = self.spool()?.create(&Kept::File(Box::new(closed)))?;
-            draft.file.copy_to(&file)?;
-            self.spool()?.sync(Some(&file))?;
-            state.before = Some(id);
+        let is_named = state.fate == Fate::Named;
+        if is_named && self.budget.write_back && state.before.is_none() {
+            state.before = Some(self.keep_as_closed(draft, state)?);
+        }
+        state.closed = false;
+        if is_named {
+            // On the disk before a byte changes: half of the change would be stored otherwise.
+            self.journal(draft, state)?;
+            self.spool()?.sync(None)?;
         }
         Ok(true)
+    }
+
+    /// Makes a copy of a closed draft. Returns its number in the journal, where it counts only
+    /// once all of its bytes are on the disk.
+    fn keep_as_closed(&self, draft: &Draft, state: &State) -> Result<u64, FsError> {
+        let closed = state.record();
+        let not_yet = Record {
+            closed: false,
+            dirty: false,
+            upload: None,
+            ..closed.clone()
+        };
+        let spool = self.spool()?;
+        let (id, file) = spool.create(&Kept::File(Box::new(not_yet)))?;
+        let kept = || {
+            draft.file.copy_to(&file)?;
+            spool.sync(Some(&file))?;
+            spool.put(id, &Kept::File(Box::new(closed)))?;
+            spool.sync(None)
+        };
+        if let Err(error) = kept() {
+            self.throw_out(id);
+            return Err(error.into());
+        }
+        Ok(id)
     }
 
     /// Writes into the spool, and makes room for it if that can be had at once.
@@ -189,7 +215,8 @@ impl FileSystem {
         draft
             .edit(|state| {
                 self.reopen(draft, state)?;
-                state.forget_sent(&(size.min(state.size())..u64::MAX))?;
+                let behind = size.min(state.size())..u64::MAX;
+                self.forget_sent(draft, state, &behind)?;
                 state.content.set_size(size);
                 state.delta.set_size(size);
                 state.bytes_changed();
@@ -211,7 +238,7 @@ impl FileSystem {
                     return Ok(());
                 }
                 self.reopen(draft, state)?;
-                state.forget_sent(&range)?;
+                self.forget_sent(draft, state, &range)?;
                 state.content.zero(range.clone());
                 state.delta.zero(range.clone());
                 draft.file.punch(range)?;

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
@@ -40,7 +41,16 @@ impl Remote {
             window: Mutex::default(),
         }
     }
+
+    /// An object that is no inode's: with a version of its own, because pages are known by it.
+    pub(super) fn apart(key: String, object: Object) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(APART);
+        Self::new(NEXT.fetch_add(1, Ordering::Relaxed), key, object)
+    }
 }
+
+/// No inode has that many versions.
+const APART: u64 = 1 << 63;
 
 /// An open file.
 #[derive(Debug)]
@@ -53,6 +63,8 @@ pub(crate) struct OpenFile {
     remote: Mutex<Option<Arc<Remote>>>,
     /// What it writes to, once it has.
     pub(super) draft: Mutex<Option<Arc<Draft>>>,
+    /// It is closed: who was stopped while writing must not write any more.
+    released: AtomicBool,
     /// The programs that opened it or wrote to it.
     users: Mutex<Vec<u32>>,
 }
@@ -67,6 +79,7 @@ impl OpenFile {
             writes,
             remote: Mutex::new(remote),
             draft: Mutex::default(),
+            released: AtomicBool::new(false),
             users: Mutex::default(),
         }
     }
@@ -95,6 +108,11 @@ impl OpenFile {
             || users.len() > 2 * USERS
             || users.contains(&caller.tid)
             || users.contains(&caller.program())
+    }
+
+    /// Whether it is closed. It is not closed meanwhile if its `draft` is locked.
+    pub(super) fn is_released(&self) -> bool {
+        self.released.load(Ordering::Relaxed)
     }
 
     /// The version that it reads.
@@ -199,7 +217,12 @@ impl FileSystem {
         let Ok(file) = file else {
             return;
         };
-        if let Some(draft) = file.draft.lock().take() {
+        let draft = {
+            let mut draft = file.draft.lock();
+            file.released.store(true, Ordering::Relaxed);
+            draft.take()
+        };
+        if let Some(draft) = draft {
             self.let_go(&draft);
         }
         self.last_look(file.number);
@@ -236,7 +259,15 @@ impl FileSystem {
                 let key = draft.state().key.clone();
                 self.bucket.attempt(asker, Action::Read, &key).await?;
                 let range = offset..offset.saturating_add(size);
-                let bytes = self.read_draft(asker, &draft, range).await?;
+                let before = draft.state().sources.clone();
+                let bytes = match self.read_draft(asker, &draft, range).await {
+                    Err(FsError::Store(StoreError::Changed | StoreError::NotFound))
+                        if self.is_made_anew(&draft, &before).await =>
+                    {
+                        continue;
+                    }
+                    bytes => bytes?,
+                };
                 self.while_served(&mut || hand_out(&bytes))
             } else if let Some(remote) = &remote {
                 let outcome = self
@@ -261,6 +292,12 @@ impl FileSystem {
                 return Ok(result);
             }
         }
+    }
+
+    /// Whether a draft is not made of these objects any more, once it is not being stored.
+    async fn is_made_anew(&self, draft: &Arc<Draft>, before: &[Arc<Remote>]) -> bool {
+        let now = draft.edit(|state| state.sources.clone()).await;
+        now.len() != before.len() || !now.iter().zip(before).all(|(a, b)| Arc::ptr_eq(a, b))
     }
 
     /// Reads from the version that a handle has open. `None` if the session has ended.
@@ -489,6 +526,7 @@ impl FileSystem {
             return Ok(inode);
         }
         let key = self.key(number)?;
+        let asked = Instant::now();
         let object = match self.bucket.head(asker, &key).await {
             Err(StoreError::NotFound) => {
                 self.inodes.lock().doubt(number);
@@ -500,7 +538,7 @@ impl FileSystem {
         self.learned(&key, &object);
         self.inodes
             .lock()
-            .refresh(number, object)
+            .refresh(number, object, asked)
             .ok_or(FsError::NotFound)
     }
 

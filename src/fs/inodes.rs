@@ -187,10 +187,11 @@ impl Inodes {
         }
     }
 
-    /// Takes in what S3 said of an inode that is known.
-    pub(crate) fn refresh(&mut self, number: u64, object: Object) -> Option<Inode> {
+    /// Takes in what S3 said of an inode that is known, when it was asked then. What was stored or
+    /// seen since is newer.
+    pub(crate) fn refresh(&mut self, number: u64, object: Object, asked: Instant) -> Option<Inode> {
         let inode = self.by_number.get_mut(&number)?;
-        if inode.drafted {
+        if inode.drafted || (inode.seen > asked && !inode.doubted) {
             return Some(inode.clone());
         }
         // The kernel does not bear an inode that changes its type.

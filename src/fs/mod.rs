@@ -34,6 +34,7 @@ pub(crate) mod inodes;
 pub(crate) mod kernel;
 pub(crate) mod known;
 pub(crate) mod listing;
+mod moving;
 pub(crate) mod names;
 pub(crate) mod pages;
 pub(crate) mod plan;
@@ -203,6 +204,8 @@ pub(crate) struct FileSystem {
     drafts: Mutex<HashMap<u64, Arc<draft::Draft>>>,
     /// Objects whose names are gone here, by key.
     hidden: Mutex<HashMap<String, remove::Hidden>>,
+    /// Directories that are being renamed, by their numbers in the journal.
+    moves: Mutex<HashMap<u64, moving::Move>>,
     /// What a crash has torn, and is not stored yet.
     torn: Mutex<Vec<Arc<draft::Draft>>>,
     /// Somebody is storing those.
@@ -234,6 +237,7 @@ impl FileSystem {
         Self {
             drafts: Mutex::default(),
             hidden: Mutex::default(),
+            moves: Mutex::default(),
             torn: Mutex::default(),
             storing_torn: AtomicBool::new(false),
             asides: Mutex::default(),

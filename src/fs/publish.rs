@@ -28,6 +28,9 @@ use crate::store::{Facts, Object, StoreError};
 /// How long storing goes on trying while S3 is busy or out of reach and somebody waits.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How often bytes are synced that go on changing meanwhile, before they are taken as they are.
+const SYNCED: u32 = 3;
+
 /// The longest pause between two attempts; each is twice as long as the one before.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 
@@ -192,19 +195,22 @@ impl FileSystem {
 
     /// Stores a draft as it is, and makes that known.
     async fn store(self: &Arc<Self>, asker: &Asker, draft: &Arc<Draft>) -> Result<(), FsError> {
+        self.promise(draft).await?;
         let snapshot = {
-            let mut state = draft.state();
+            let state = draft.state();
             if state.fate == Fate::Unlinked {
                 return Ok(());
             }
-            self.promise(draft, &mut state)?;
             Snapshot::of(&state)
         };
         let outcome = match self.store_as(asker, draft, &snapshot).await {
             Err(FsError::Store(StoreError::Changed)) if !snapshot.dirty => {
-                // Only attributes: they are of something that is gone.
-                self.retire(draft);
-                self.throw_out(draft.id);
+                // Only attributes: they are of something that is gone. If somebody writes to it
+                // still, what comes of that is a conflict.
+                draft.state().stored = snapshot.version;
+                if self.retire_unused(draft) {
+                    self.throw_out(draft.id);
+                }
                 self.show_the_other(draft.number);
                 return Err(StoreError::Changed.into());
             }
@@ -227,11 +233,30 @@ impl FileSystem {
     }
 
     /// What is in a draft now is what gets stored, also by the next mount.
-    fn promise(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
-        state.closed = true;
-        self.journal(draft, state)?;
-        if let Some(before) = state.before.take() {
-            self.throw_out(before);
+    async fn promise(&self, draft: &Arc<Draft>) -> Result<(), FsError> {
+        for attempt in 1.. {
+            let (version, dirty) = {
+                let state = draft.state();
+                (state.version, state.dirty)
+            };
+            // The disk may keep the journal and lose the bytes; then what was there before a
+            // power cut must not be replaced.
+            if dirty {
+                let draft = Arc::clone(draft);
+                blocking(move || draft.file.sync()).await??;
+            }
+            let mut state = draft.state();
+            if state.fate == Fate::Unlinked {
+                return Ok(());
+            }
+            if state.version == version || attempt == SYNCED {
+                state.closed = true;
+                self.journal(draft, &mut state)?;
+                if let Some(before) = state.before.take() {
+                    self.throw_out(before);
+                }
+                return Ok(());
+            }
         }
         Ok(())
     }
@@ -266,8 +291,11 @@ impl FileSystem {
                         }
                         Found::Earlier(object) => {
                             let is_same = |base: &Object| base.etag == object.etag;
+                            // A copy may have been refused for its source.
+                            let is_own = |remote: &Arc<Remote>| remote.key == snapshot.key;
                             if snapshot.base.as_ref().is_some_and(is_same)
-                                && !self.bucket.is_refused()
+                                && !(snapshot.sources.iter().all(is_own)
+                                    && self.bucket.is_refused())
                             {
                                 return Err(StoreError::Changed.into());
                             }
@@ -351,9 +379,10 @@ impl FileSystem {
             Some(mark) if put_together.as_ref() == Some(&mark) => Found::Ours(found),
             Some(mark) if mark == snapshot.mark() => Found::Ours(found),
             Some(mark)
-                if mark
-                    .rsplit_once('-')
-                    .is_some_and(|(n, _)| n == snapshot.nonce) =>
+                if mark.rsplit_once('-').is_some_and(|(nonce, version)| {
+                    let version = version.parse::<u64>();
+                    nonce == snapshot.nonce && version.is_ok_and(|v| v < snapshot.version)
+                }) =>
             {
                 Found::Earlier(found)
             }
@@ -381,22 +410,9 @@ impl FileSystem {
             .object(etag),
             None => snapshot.object(etag),
         };
-        self.wrote(&snapshot.key, &object);
-        let version = if draft.state().aside {
-            0
-        } else {
-            self.inodes.lock().stored(draft.number, object.clone())
-        };
-        let remote = Arc::new(Remote::new(version, snapshot.key.clone(), object.clone()));
+        self.is_made_of(draft, &snapshot.key, &object);
         {
-            // Who opens the file finds all of this or nothing of it: see `FileSystem::source`.
-            let files = self.files.lock();
             let mut state = draft.state();
-            for file in files.all().filter(|file| file.number == draft.number) {
-                if file.remote().is_none_or(|before| state.knows(&before)) {
-                    file.follow(Some(Arc::clone(&remote)));
-                }
-            }
             state.base = Some(object.clone());
             state.kept = object.facts.clone();
             state.stored = snapshot.version;
@@ -409,17 +425,6 @@ impl FileSystem {
             if let Some(facts) = &object.facts {
                 state.posix.mtime = facts.posix.mtime;
                 state.posix.ctime = facts.posix.ctime;
-            }
-            // What it was made of is history: all that is not in the spool is in this now.
-            state.sources = vec![remote];
-            state.delta = Extents::of_object(0, object.size);
-            let whole = 0..state.size();
-            for Piece { range, from } in state.content.pieces(whole) {
-                if let Some(Origin::Remote { .. }) = from {
-                    let offset = range.start;
-                    let source = 0;
-                    state.content.put(range, Origin::Remote { source, offset });
-                }
             }
         }
         if self.retire_unused(draft) {
@@ -435,6 +440,38 @@ impl FileSystem {
             known.change(inode.parent, &inode.name, Some(kind));
         }
         Ok(())
+    }
+
+    /// All bytes of a draft are in this object: it is what the draft is made of from now on, and
+    /// what the handles that knew the draft read.
+    pub(super) fn is_made_of(&self, draft: &Draft, key: &str, object: &Object) {
+        self.wrote(key, object);
+        let remote = if draft.state().aside {
+            Remote::apart(key.to_owned(), object.clone())
+        } else {
+            let version = self.inodes.lock().stored(draft.number, object.clone());
+            Remote::new(version, key.to_owned(), object.clone())
+        };
+        let remote = Arc::new(remote);
+        // Who opens the file finds all of this or nothing of it: see `FileSystem::source`.
+        let files = self.files.lock();
+        let mut state = draft.state();
+        for file in files.all().filter(|file| file.number == draft.number) {
+            if file.remote().is_none_or(|before| state.knows(&before)) {
+                file.follow(Some(Arc::clone(&remote)));
+            }
+        }
+        // What it was made of is history: all that is not in the spool is in this now.
+        state.sources = vec![remote];
+        state.delta = Extents::of_object(0, object.size);
+        let whole = 0..state.size();
+        for Piece { range, from } in state.content.pieces(whole) {
+            if let Some(Origin::Remote { .. }) = from {
+                let offset = range.start;
+                let source = 0;
+                state.content.put(range, Origin::Remote { source, offset });
+            }
+        }
     }
 
     /// A handle that wrote is closed.
@@ -515,15 +552,9 @@ impl FileSystem {
         if !self.budget.write_back {
             return self.publish(asker, draft).await;
         }
-        let pending = {
-            let mut state = draft.state();
-            let pending = state.is_pending();
-            if pending {
-                self.promise(draft, &mut state)?;
-            }
-            pending
-        };
+        let pending = draft.state().is_pending();
         if pending {
+            self.promise(draft).await?;
             self.keep(draft).await?;
             self.publish_later(draft);
         }

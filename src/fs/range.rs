@@ -82,6 +82,8 @@ impl FileSystem {
         let range = to_offset..to_offset + length;
         draft
             .edit(|state| {
+                self.reopen(&draft, state)?;
+                self.forget_sent(&draft, state, &range)?;
                 let index = state.source(&source);
                 let remote = Origin::Remote {
                     source: index,

@@ -14,6 +14,7 @@ use super::draft::{Acknowledged, Draft, Record, State};
 use super::extents::From as Origin;
 use super::file::Remote;
 use super::inodes::{Kind, ROOT};
+use super::moving::Move;
 use super::publish::Snapshot;
 use super::remove::Hidden;
 use super::{FileSystem, FsError};
@@ -32,6 +33,8 @@ pub(crate) enum Kept {
     File(Box<Record>),
     /// An object that is to be deleted.
     Delete(Hidden),
+    /// A directory that is being renamed.
+    Move(Move),
 }
 
 /// How much was found, for the log and for `status`.
@@ -43,6 +46,8 @@ pub(crate) struct Recovered {
     pub(crate) torn: usize,
     /// Objects that are deleted.
     pub(crate) deletions: usize,
+    /// Directories that are renamed, or not after all.
+    pub(crate) moves: usize,
 }
 
 impl FileSystem {
@@ -56,6 +61,12 @@ impl FileSystem {
                     let hidden = Hidden { id, ..hidden };
                     self.hidden.lock().insert(hidden.key.clone(), hidden);
                     recovered.deletions += 1;
+                }
+                Ok(Kept::Move(moved)) => {
+                    let moved = moved.found(id);
+                    tracing::info!("{}: found in the journal", moved.in_words());
+                    self.moves.lock().insert(id, moved);
+                    recovered.moves += 1;
                 }
                 Ok(Kept::File(record)) => self.take_up_file(entry, *record, &mut recovered),
                 Err(error) => tracing::error!(
@@ -87,6 +98,11 @@ impl FileSystem {
             self.throw_out(entry.id);
             return;
         };
+        if state.closed && file.len().is_ok_and(|length| length < end_of_local(&state)) {
+            // Somebody has cut it, or a disk has lost its end.
+            tracing::error!("{}: the end of what was written is gone", state.key);
+            state.closed = false;
+        }
         if !state.closed {
             // Of bytes that were appended one after the other, the journal knows the first.
             let end = state.content.size();
@@ -103,7 +119,25 @@ impl FileSystem {
             return;
         }
         let closed = state.closed;
-        let number = self.number_for(&state, entry.id, closed);
+        let mut number = self.number_for(&state, entry.id, closed);
+        if closed && let Some(other) = self.draft(number) {
+            let (nonce, version) = {
+                let other = other.state();
+                (other.nonce.clone(), other.version)
+            };
+            if nonce != state.nonce {
+                // Of another mount of this bucket. Both are stored: one of them beside the other.
+                number = nobody(entry.id);
+            } else if version > state.version {
+                self.throw_out(entry.id);
+                return;
+            } else {
+                // An earlier state of the same file, which nobody needs any more.
+                self.retire(&other);
+                self.throw_out(other.id);
+                recovered.closed -= 1;
+            }
+        }
         let draft = Arc::new(Draft::new(number, entry.id, Arc::new(file), state));
         if closed {
             tracing::info!("{}: found in the journal, to be stored", draft.state().key);
@@ -119,8 +153,7 @@ impl FileSystem {
 
     /// The inode of a draft from the journal: that of its key, if it is in this mount.
     fn number_for(&self, state: &State, id: u64, closed: bool) -> u64 {
-        // No path has this one: it is in the range that inodes of paths are kept from.
-        let nobody = u64::MAX - id;
+        let nobody = nobody(id);
         let Some(path) = state.key.strip_prefix(&self.prefix) else {
             return nobody;
         };
@@ -169,6 +202,7 @@ impl FileSystem {
             let fs = Arc::clone(self);
             tokio::spawn(async move { fs.remove_hidden(hidden).await });
         }
+        self.go_on_with_moves();
         if !self.torn.lock().is_empty() {
             let fs = Arc::clone(self);
             tokio::spawn(async move { fs.store_torn().await });
@@ -212,6 +246,7 @@ impl FileSystem {
             attempts.borrow_and_update();
             let waiting = self.waiting();
             let is_busy = self.storing_torn.load(Ordering::Relaxed)
+                || self.moves.lock().values().any(Move::is_busy)
                 || self
                     .pending()
                     .iter()
@@ -228,21 +263,35 @@ impl FileSystem {
     pub(crate) fn waiting_files(&self) -> Vec<(String, u64, Option<String>)> {
         let torn = self.torn.lock().clone();
         let drafts = self.pending().into_iter().chain(torn);
-        drafts
-            .map(|draft| {
-                let state = draft.state();
-                (state.key.clone(), state.left(), state.failed.clone())
-            })
-            .collect()
+        let files = drafts.map(|draft| {
+            let state = draft.state();
+            (state.key.clone(), state.left(), state.failed.clone())
+        });
+        let moves = self.moves.lock();
+        let moves = moves.values().filter(|moved| !moved.is_busy());
+        let directories = moves.map(|moved| (moved.to().to_owned(), 0, Some(moved.in_words())));
+        files.chain(directories).collect()
     }
+}
+
+/// Where the last bytes in the spool file of a draft end.
+fn end_of_local(state: &State) -> u64 {
+    let pieces = state.content.pieces(0..state.size()).into_iter();
+    let local = pieces.filter(|piece| piece.from == Some(Origin::Local));
+    local.map(|piece| piece.range.end).max().unwrap_or(0)
+}
+
+/// The inode number of an entry that has none. No path has this one: it is in the range that
+/// inodes of paths are kept from.
+fn nobody(id: u64) -> u64 {
+    u64::MAX - id
 }
 
 impl State {
     /// As the journal has it.
     pub(super) fn from_record(record: Record) -> Self {
-        let remote = |source: super::draft::SourceRecord| {
-            Arc::new(Remote::new(0, source.key, source.object))
-        };
+        let remote =
+            |source: super::draft::SourceRecord| Arc::new(Remote::apart(source.key, source.object));
         let mut state = Self::new_file(record.key, record.posix);
         state.content = record.content;
         state.delta = record.delta;
@@ -279,10 +328,11 @@ impl FileSystem {
             .unwrap_or_default()
     }
 
-    /// How many files wait to be stored.
+    /// How many files wait to be stored, and directories to be renamed completely.
     pub(crate) fn waiting(&self) -> usize {
         let torn = self.torn.lock().len();
-        self.pending().len() + torn
+        let moves = self.moves.lock().len();
+        self.pending().len() + torn + moves
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::draft::{Draft, Fate, Held};
+use super::draft::{Draft, Fate, Held, blocking};
 use super::inodes::Inode;
 use super::names::from_kernel;
 use super::{FileSystem, FsError};
@@ -28,6 +28,9 @@ pub(crate) struct Hidden {
     pub(super) number: u64,
     pub(super) key: String,
     pub(super) object: Object,
+    /// It is being deleted.
+    #[serde(skip)]
+    pub(super) is_going: bool,
 }
 
 impl FileSystem {
@@ -38,6 +41,7 @@ impl FileSystem {
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
+        self.keeps_its_place(parent).await;
         let name = from_kernel(name)?;
         let inode = self.named(asker, parent, name).await?;
         if inode.kind.is_directory() {
@@ -61,7 +65,7 @@ impl FileSystem {
 
     /// Takes a file away from the bucket, if it is there.
     async fn take_away(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         number: u64,
         key: &str,
@@ -84,6 +88,7 @@ impl FileSystem {
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
+        self.keeps_its_place(parent).await;
         let name = from_kernel(name)?;
         let inode = self.named(asker, parent, name).await?;
         if !inode.kind.is_directory() {
@@ -107,10 +112,14 @@ impl FileSystem {
         number: u64,
         key: &str,
     ) -> Result<(), FsError> {
+        let hidden = {
+            let hidden = self.hidden.lock();
+            hidden.keys().filter(|name| name.starts_with(key)).count()
+        };
         let query = Query {
             prefix: key.to_owned(),
-            // The marker, one name, and one that may be hidden.
-            limit: Some(3),
+            // The marker, one name, and those that are hidden.
+            limit: i32::try_from(hidden + 2).ok(),
             ..Query::default()
         };
         let page = self.bucket.list(asker, &query).await?;
@@ -238,12 +247,13 @@ impl FileSystem {
 
     /// Deletes what this mount knows to stand under a key.
     pub(super) async fn remove(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         number: u64,
         key: &str,
         object: &Object,
     ) -> Result<(), FsError> {
+        self.forget_discarded().await?;
         let condition = Condition::Is(object.etag.clone());
         let outcome = self.bucket.delete(asker, key, &condition).await;
         if let Err(StoreError::Changed) = outcome {
@@ -254,6 +264,12 @@ impl FileSystem {
         Ok(outcome?)
     }
 
+    /// See [`crate::spool::Spool::forget`].
+    pub(super) async fn forget_discarded(self: &Arc<Self>) -> Result<(), FsError> {
+        let fs = Arc::clone(self);
+        blocking(move || Ok(fs.spool()?.forget()?)).await?
+    }
+
     /// Takes the name away here, and remembers to take it away in the bucket.
     fn hide(&self, number: u64, key: String, object: Object) -> Result<(), FsError> {
         let id = self.spool()?.new_id();
@@ -262,6 +278,7 @@ impl FileSystem {
             number,
             key: key.clone(),
             object,
+            is_going: false,
         };
         self.spool()?
             .put(id, &super::recover::Kept::Delete(hidden.clone()))?;
@@ -294,6 +311,14 @@ impl FileSystem {
 
     /// Deletes an object whose name is gone here already.
     pub(super) async fn remove_hidden(&self, hidden: Hidden) {
+        {
+            let mut all = self.hidden.lock();
+            match all.get_mut(&hidden.key) {
+                Some(now) if now.id == hidden.id && !now.is_going => now.is_going = true,
+                // Somebody else does it, or its name is needed.
+                _ => return,
+            }
+        }
         let condition = Condition::Is(hidden.object.etag.clone());
         let nobody = Asker::nobody();
         match self.bucket.delete(&nobody, &hidden.key, &condition).await {
@@ -304,10 +329,32 @@ impl FileSystem {
             // It is in the journal: the next session, or the next mount, tries again.
             Err(error) => {
                 tracing::warn!("{}: it is not deleted yet ({error})", hidden.key);
+                if let Some(hidden) = self.hidden.lock().get_mut(&hidden.key) {
+                    hidden.is_going = false;
+                }
+                self.stored_something.send_modify(|count| *count += 1);
                 return;
             }
         }
         self.throw_out(hidden.id);
         self.hidden.lock().remove(&hidden.key);
+        self.stored_something.send_modify(|count| *count += 1);
+    }
+
+    /// Takes an object whose name is gone here, because its name is needed. The journal is told
+    /// by who takes it.
+    pub(super) async fn claim_hidden(&self, key: &str) -> Option<Hidden> {
+        let mut changes = self.stored_something.subscribe();
+        loop {
+            changes.borrow_and_update();
+            {
+                let mut hidden = self.hidden.lock();
+                if !hidden.get(key)?.is_going {
+                    return hidden.remove(key);
+                }
+            }
+            // It is being deleted.
+            let _ = changes.changed().await;
+        }
     }
 }

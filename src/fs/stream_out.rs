@@ -30,16 +30,17 @@ pub(super) struct Ahead {
 }
 
 impl State {
-    /// A range is about to change: what was sent of it does not count any more.
+    /// A range is about to change: what was sent of it does not count any more. Returns the
+    /// parts that the upload has lost.
     ///
     /// Errors: `ENOSPC` if bytes are needed that have left the spool.
-    pub(super) fn forget_sent(&mut self, range: &Range<u64>) -> Result<(), FsError> {
+    fn forget_sent(&mut self, range: &Range<u64>) -> Result<Vec<i32>, FsError> {
         let meets = |other: &Range<u64>| other.start < range.end && range.start < other.end;
         for ahead in self.ahead.values_mut() {
             ahead.stale |= meets(&ahead.range);
         }
         let Some(upload) = &mut self.upload else {
-            return Ok(());
+            return Ok(Vec::new());
         };
         let touched = |part: &Acknowledged| meets(&(part.start..part.end));
         for part in upload.parts.values().filter(|part| touched(part)) {
@@ -53,8 +54,14 @@ impl State {
                 ));
             }
         }
-        upload.parts.retain(|_, part| !touched(part));
-        Ok(())
+        let lost = upload.parts.extract_if(.., |_, part| touched(part));
+        Ok(lost.map(|(number, _)| number).collect())
+    }
+
+    /// Whether there are bytes that are only in the parts of an upload.
+    pub(super) fn needs_upload(&self) -> bool {
+        let pieces = self.content.pieces(0..self.content.size());
+        pieces.iter().any(is_in_upload)
     }
 
     /// The next part that can be sent ahead.
@@ -100,6 +107,24 @@ fn is_in_upload(piece: &Piece) -> bool {
 }
 
 impl FileSystem {
+    /// A range is about to change: what was sent of it does not count any more, not even for the
+    /// next mount.
+    ///
+    /// Errors: `ENOSPC` if bytes are needed that have left the spool.
+    pub(super) fn forget_sent(
+        &self,
+        draft: &Draft,
+        state: &mut State,
+        range: &Range<u64>,
+    ) -> Result<(), FsError> {
+        for number in state.forget_sent(range)? {
+            let number = u32::try_from(number).unwrap_or_default();
+            // What is no part is not taken for one.
+            self.spool()?.put_part(draft.id, number, &())?;
+        }
+        Ok(())
+    }
+
     /// Sends what is complete of a file that is being written.
     pub(super) fn send_ahead(self: &Arc<Self>, draft: &Arc<Draft>) {
         if self.bucket.lease().is_none() || self.is_ending() {

@@ -39,7 +39,9 @@ impl FileSystem {
         snapshot: &Snapshot,
     ) -> Result<String, FsError> {
         self.ahead_is_done(draft).await;
-        let in_parts = copied(snapshot).is_none() && snapshot.delta.size() > SINGLE;
+        // What has left the spool is in the parts, and nowhere else.
+        let is_needed = draft.state().needs_upload();
+        let in_parts = copied(snapshot).is_none() && (snapshot.delta.size() > SINGLE || is_needed);
         let unused = if in_parts {
             None
         } else {
@@ -56,7 +58,7 @@ impl FileSystem {
         }
         let size = snapshot.delta.size();
         reach(draft, size).await?;
-        if size <= SINGLE {
+        if !in_parts {
             self.hydrate(asker, draft, 0..size).await?;
             let payload = payload(draft, 0..size).await?;
             let (header, condition) = (snapshot.header(), snapshot.condition());
@@ -134,7 +136,10 @@ impl FileSystem {
             draft.state().stored_as = Some(upload.posix.clone());
             return Ok(etag);
         }
-        let remote = Remote::new(0, snapshot.key.clone(), object.clone());
+        // Whatever becomes of the copy: the bytes are there.
+        self.is_made_of(draft, &snapshot.key, &object);
+        self.journal(draft, &mut draft.state())?;
+        let remote = Remote::apart(snapshot.key.clone(), object.clone());
         let again = Snapshot {
             delta: Extents::of_object(0, object.size),
             sources: vec![Arc::new(remote)],
@@ -161,7 +166,8 @@ impl FileSystem {
             let is_open = begun
                 .completing
                 .is_none_or(|version| version == snapshot.version);
-            if is_for_this && is_open && begun.key == snapshot.key {
+            let is_needed = draft.state().needs_upload();
+            if (is_for_this && is_open || is_needed) && begun.key == snapshot.key {
                 return Ok(begun);
             }
             self.throw_away(&begun);

@@ -254,10 +254,11 @@ fn serve(
     if recovered != Recovered::default() {
         tracing::warn!(
             "an earlier mount has left unsaved work: {} files to be stored, {} interrupted ones \
-             to be stored beside their names, {} to be deleted",
+             to be stored beside their names, {} to be deleted, {} directories to be renamed",
             recovered.closed,
             recovered.torn,
-            recovered.deletions
+            recovered.deletions,
+            recovered.moves
         );
     }
     let (ended, heard) = oneshot::channel();

@@ -166,7 +166,7 @@ impl SpoolFile {
 
     /// Gives the room of a range back, which reads as zeros then.
     ///
-    /// Not every filesystem can: the bytes stay then. So nobody may count on the zeros.
+    /// Not every filesystem can. Zeros are written then, which give no room back.
     pub(crate) fn punch(&self, range: Range<u64>) -> Result<(), SpoolError> {
         if range.is_empty() {
             return Ok(());
@@ -177,11 +177,24 @@ impl SpoolFile {
             match fallocate(&self.file, mode, start, length) {
                 Ok(()) => break,
                 Err(Errno::EINTR) => {}
-                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return Ok(()),
+                Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return self.write_zeros(range),
                 Err(error) => return Err(self.failed("make a hole in")(error.into())),
             }
         }
         self.shared.account.freed(range);
+        Ok(())
+    }
+
+    fn write_zeros(&self, range: Range<u64>) -> Result<(), SpoolError> {
+        const ZEROS: &[u8] = &[0; 64 << 10];
+        let end = range.end.min(self.len()?);
+        let mut at = range.start;
+        while at < end {
+            let length =
+                usize::try_from(end - at).map_or(ZEROS.len(), |left| left.min(ZEROS.len()));
+            self.write_at(at, &ZEROS[..length])?;
+            at += length as u64;
+        }
         Ok(())
     }
 

@@ -28,7 +28,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -58,6 +58,8 @@ pub(crate) struct Spool {
     next: AtomicU64,
     /// Ids whose data files are not needed any more.
     rubbish: Mutex<Vec<u64>>,
+    /// Something was discarded, and the disk need not know it yet.
+    unsynced: AtomicBool,
     /// The directory's, and those of homes that could not be emptied.
     _locks: Vec<Lock>,
 }
@@ -135,6 +137,7 @@ impl Spool {
             files: Mutex::new(files),
             next: AtomicU64::new(next + 1),
             rubbish: Mutex::default(),
+            unsynced: AtomicBool::new(false),
             _locks: locks,
         };
         Ok(Opened { spool, entries })
@@ -197,6 +200,7 @@ impl Spool {
     /// Forgets an entry. Its data file goes with the next [`Spool::sweep`].
     pub(crate) fn discard(&self, id: u64) -> Result<(), SpoolError> {
         self.journal.remove_entry(id)?;
+        self.unsynced.store(true, Ordering::Release);
         if self.files.lock().contains_key(&id) {
             self.rubbish.lock().push(id);
         }
@@ -209,10 +213,7 @@ impl Spool {
     /// for a write whose bytes are lost. So the journal is synced before, once for all of them.
     pub(crate) fn sweep(&self) -> Result<(), SpoolError> {
         let rubbish = std::mem::take(&mut *self.rubbish.lock());
-        if rubbish.is_empty() {
-            return Ok(());
-        }
-        if let Err(error) = self.journal.sync() {
+        if let Err(error) = self.forget() {
             self.rubbish.lock().extend(rubbish);
             return Err(error);
         }
@@ -220,6 +221,19 @@ impl Spool {
             self.delete(id)?;
         }
         Ok(())
+    }
+
+    /// Waits until what was discarded stays so after a power cut. Before a name is deleted in the
+    /// bucket, nothing must be left that would store it again.
+    pub(crate) fn forget(&self) -> Result<(), SpoolError> {
+        if !self.unsynced.swap(false, Ordering::AcqRel) {
+            return Ok(());
+        }
+        let synced = self.journal.sync();
+        if synced.is_err() {
+            self.unsynced.store(true, Ordering::Release);
+        }
+        synced
     }
 
     fn delete(&self, id: u64) -> Result<(), SpoolError> {

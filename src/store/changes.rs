@@ -9,7 +9,8 @@ use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::StoreError;
-use super::bucket::Bucket;
+use super::bucket::{Bucket, Lease};
+use super::failure::{Failure, Kind};
 use super::verdict::Action;
 use super::write::{Condition, Header, Payload, Source, Stored};
 use crate::auth::Asker;
@@ -46,15 +47,15 @@ impl Bucket {
         condition: &Condition,
     ) -> Result<String, StoreError> {
         let support = self.find_out().await;
-        let condition = if support.holds_on_put(condition) {
-            support.spell(condition)
+        let (checked, sent) = if support.holds_on_put(condition) {
+            (&Condition::Always, support.spell(condition))
         } else {
-            self.check(asker, key, condition).await?;
-            Condition::Always
+            (condition, Condition::Always)
         };
-        gated!(self, asker, Action::Write, key, put, |lease| lease
-            .s3
-            .put(key, payload, header, &condition))
+        gated!(self, asker, Action::Write, key, put, |lease| async {
+            self.check(lease, key, checked).await?;
+            lease.s3.put(key, payload, header, &sent).await
+        })
     }
 
     /// Begins a multipart upload. Returns its id.
@@ -107,15 +108,11 @@ impl Bucket {
         parts: &[Stored],
         condition: &Condition,
     ) -> Result<String, StoreError> {
-        let condition = if self.find_out().await.complete {
-            condition.clone()
-        } else {
-            self.check(asker, key, condition).await?;
-            Condition::Always
-        };
-        gated!(self, asker, Action::Write, key, put, |lease| lease
-            .s3
-            .complete(key, upload, parts, &condition))
+        let (checked, sent) = divided(self.find_out().await.complete, condition);
+        gated!(self, asker, Action::Write, key, put, |lease| async {
+            self.check(lease, key, &checked).await?;
+            lease.s3.complete(key, upload, parts, &sent).await
+        })
     }
 
     /// Throws an upload away.
@@ -139,15 +136,11 @@ impl Bucket {
         header: &Header,
         condition: &Condition,
     ) -> Result<String, StoreError> {
-        let condition = if self.find_out().await.copy {
-            condition.clone()
-        } else {
-            self.check(asker, key, condition).await?;
-            Condition::Always
-        };
-        gated!(self, asker, Action::Write, key, copy, |lease| lease
-            .s3
-            .copy(source, key, header, &condition))
+        let (checked, sent) = divided(self.find_out().await.copy, condition);
+        gated!(self, asker, Action::Write, key, copy, |lease| async {
+            self.check(lease, key, &checked).await?;
+            lease.s3.copy(source, key, header, &sent).await
+        })
     }
 
     /// Deletes an object. What is not there is deleted already, whoever did it.
@@ -157,43 +150,44 @@ impl Bucket {
         key: &str,
         condition: &Condition,
     ) -> Result<(), StoreError> {
-        let condition = if self.find_out().await.delete {
-            condition.clone()
-        } else {
-            match self.check(asker, key, condition).await {
-                Err(StoreError::NotFound) => return Ok(()),
-                checked => checked?,
-            }
-            Condition::Always
-        };
-        let outcome = gated!(self, asker, Action::Delete, key, delete, |lease| lease
-            .s3
-            .delete(key, &condition));
+        let (checked, sent) = divided(self.find_out().await.delete, condition);
+        let outcome = gated!(self, asker, Action::Delete, key, delete, |lease| async {
+            self.check(lease, key, &checked).await?;
+            lease.s3.delete(key, &sent).await
+        });
         match outcome {
             Err(StoreError::NotFound) => Ok(()),
             outcome => outcome,
         }
     }
 
-    /// Checks a condition by HEAD, for stores that do not check it themselves.
-    async fn check(
-        &self,
-        asker: &Asker,
-        key: &str,
-        condition: &Condition,
-    ) -> Result<(), StoreError> {
+    /// Checks a condition by HEAD, for stores that do not check it themselves: each time just
+    /// before the request is sent, however long that has waited for a session.
+    async fn check(&self, lease: &Lease, key: &str, condition: &Condition) -> Result<(), Failure> {
         if *condition == Condition::Always {
             return Ok(());
         }
-        let found = match self.head(asker, key).await {
-            Err(StoreError::NotFound) => None,
+        self.requests().head.fetch_add(1, Ordering::Relaxed);
+        let found = match lease.s3.head(key).await {
+            Err(failure) if failure.kind == Kind::NotFound => None,
             found => Some(found?),
         };
-        match (condition, found) {
-            (Condition::Absent, None) => Ok(()),
-            (Condition::Is(etag), Some(found)) if found.etag == *etag => Ok(()),
-            (Condition::Is(_), None) => Err(StoreError::NotFound),
-            _ => Err(StoreError::Changed),
-        }
+        let kind = match (condition, found) {
+            (Condition::Absent, None) => return Ok(()),
+            (Condition::Is(etag), Some(found)) if found.etag == *etag => return Ok(()),
+            (Condition::Is(_), None) => Kind::NotFound,
+            _ => Kind::Changed,
+        };
+        let text = "something else stands there";
+        Err(Failure::new(kind, lease.generation(), text))
+    }
+}
+
+/// What is to be checked here of a condition, and what the store is told.
+fn divided(is_known: bool, condition: &Condition) -> (Condition, Condition) {
+    if is_known {
+        (Condition::Always, condition.clone())
+    } else {
+        (condition.clone(), Condition::Always)
     }
 }

@@ -17,6 +17,7 @@ mod expiry;
 mod lifetime;
 mod listing;
 mod locking;
+mod moving;
 mod prompting;
 mod reading;
 mod refusing;

@@ -520,3 +520,30 @@ fn what_was_sent_and_is_changed_is_sent_again() {
     }
     wait_until("no uploads left", || scene.bucket.uploads().is_empty());
 }
+
+#[test]
+fn what_was_sent_and_is_changed_is_sent_again_by_the_next_mount() {
+    let scene = Scene::new();
+    let mount = scene.mount(&["--prompt-timeout", "1"]);
+    let mut bytes = noise(14, 40 << 20);
+    let mut file = File::create(mount.file("f")).unwrap();
+    file.write_all(&bytes).unwrap();
+    wait_until("parts before the close", || {
+        let uploads = scene.bucket.uploads();
+        uploads
+            .first()
+            .is_some_and(|upload| upload.parts.len() >= 4)
+    });
+    // Programs write the header last.
+    scene.sandbox.sessions().expire_all();
+    bytes[3] ^= 1;
+    file.write_all_at(&bytes[..8], 0).unwrap();
+    assert_eq!(errno(file.sync_all()), libc::EKEYEXPIRED);
+    mount.signal(libc::SIGKILL);
+    drop(file);
+    drop(mount);
+    let mount = scene.mount(&[]);
+    wait_until("the upload", || scene.bucket.get("f").is_some());
+    assert!(scene.bucket.get("f").unwrap() == bytes);
+    wait_until("nothing pending", || pending(&mount, &scene) == 0);
+}

@@ -169,6 +169,35 @@ impl Fuse {
     }
 }
 
+/// A file that was made and opened for a program that may have been stopped meanwhile. Then the
+/// kernel does not learn of it, and nobody else would close it.
+struct Unheard {
+    fs: Arc<FileSystem>,
+    number: u64,
+    handle: Option<u64>,
+}
+
+impl Unheard {
+    fn new(fs: Arc<FileSystem>, number: u64, handle: u64) -> Self {
+        let handle = Some(handle);
+        Self { fs, number, handle }
+    }
+
+    /// The kernel is told: it closes the handle.
+    fn hear(mut self) -> u64 {
+        self.handle.take().unwrap_or_default()
+    }
+}
+
+impl Drop for Unheard {
+    fn drop(&mut self) {
+        if let Some(handle) = self.handle {
+            self.fs.release(handle);
+            self.fs.forget(self.number, 1);
+        }
+    }
+}
+
 /// Turns an error into what the program hears, and tells the log what no errno can.
 fn told(error: &FsError) -> Errno {
     let number = errno(error);

@@ -16,7 +16,7 @@ use fuser::{
 use parking_lot::Mutex;
 
 use super::directory::{DOTS, names, send_names};
-use super::{BACKGROUND, Fuse, GENERATION, NAMES, REQUEST, attributes, file_type, told};
+use super::{BACKGROUND, Fuse, GENERATION, NAMES, REQUEST, Unheard, attributes, file_type, told};
 use crate::auth::Asker;
 use crate::fs::attributes::Change;
 use crate::fs::create::Birth;
@@ -278,11 +278,12 @@ impl Filesystem for Fuse {
             let (inode, handle) = fs
                 .create(&asker, caller, parent.0, &name, birth, exclusive)
                 .await?;
-            Ok((attributes(&fs, &inode), handle))
+            let attr = attributes(&fs, &inode);
+            Ok((attr, Unheard::new(fs, inode.number, handle)))
         };
         self.change(request, work, move |result| match result {
-            Ok((attr, handle)) => {
-                let (handle, flags) = (FileHandle(handle), FopenFlags::empty());
+            Ok((attr, unheard)) => {
+                let (handle, flags) = (FileHandle(unheard.hear()), FopenFlags::empty());
                 reply.created(&ttl.min(NAMES), &attr, GENERATION, handle, flags);
             }
             Err(errno) => reply.error(errno),

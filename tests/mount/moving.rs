@@ -1,0 +1,136 @@
+//! Directories that are renamed, and what happens when that is interrupted.
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use s3mfa_sandbox::{Kind, Matcher};
+
+use crate::scene::{Scene, errno, noise, wait_until};
+
+/// How many files there are: some are copied at a time, and not all of them.
+const FILES: usize = 100;
+
+/// How many are copied or deleted at once.
+const AT_ONCE: usize = 32;
+
+/// A directory with files, a directory below it without a marker and one with, by what is left
+/// of each name.
+fn furnish(scene: &Scene) -> BTreeMap<String, Vec<u8>> {
+    let mut files = BTreeMap::new();
+    for i in 0..FILES {
+        let name = match i % 3 {
+            0 => format!("{i}"),
+            1 => format!("below/{i}"),
+            _ => format!("marked/{i}"),
+        };
+        let bytes = noise(i as u64, 100 + i);
+        scene.bucket.put(&format!("old/{name}"), bytes.clone());
+        files.insert(name, bytes);
+    }
+    scene.bucket.put("old/", "");
+    scene.bucket.put("old/marked/", "");
+    files.insert(String::new(), Vec::new());
+    files.insert("marked/".to_owned(), Vec::new());
+    files
+}
+
+/// All of it, and nothing else, is under this name.
+fn is_at(scene: &Scene, name: &str, files: &BTreeMap<String, Vec<u8>>) -> bool {
+    let keys: Vec<String> = files.keys().map(|file| format!("{name}/{file}")).collect();
+    let is_same = |(file, bytes): (&String, &Vec<u8>)| {
+        scene.bucket.get(&format!("{name}/{file}")).as_deref() == Some(&bytes[..])
+    };
+    scene.bucket.keys() == keys && files.iter().all(is_same)
+}
+
+#[test]
+fn a_directory_that_was_being_renamed_when_the_daemon_died_is_renamed_by_the_next_mount() {
+    for (kind, nth) in [
+        (Kind::Copy, 1),
+        (Kind::Copy, 60),
+        (Kind::Delete, 1),
+        (Kind::Delete, 60),
+    ] {
+        let scene = Scene::new();
+        let files = furnish(&scene);
+        let mut mount = scene.mount(&[]);
+        let faults = scene.sandbox.faults();
+        // It acts, and from then on nothing does.
+        faults.hold_answer(Matcher::kind(kind).nth(nth), 1);
+        faults.stall(Matcher::kind(kind).nth(nth + 1), 10_000);
+        let renaming = std::thread::spawn({
+            let (from, to) = (mount.file("old"), mount.file("new"));
+            move || fs::rename(from, to)
+        });
+        wait_until("all that go at once", || faults.stalled() == AT_ONCE);
+        mount.signal(libc::SIGKILL);
+        let _ = mount.wait();
+        assert!(renaming.join().unwrap().is_err());
+        drop(mount);
+        faults.clear();
+        assert!(
+            !is_at(&scene, "old", &files) && !is_at(&scene, "new", &files),
+            "it is half done at {kind:?} {nth}: {:?}",
+            scene.bucket.keys()
+        );
+        let mount = scene.mount(&[]);
+        wait_until("the rest", || is_at(&scene, "new", &files));
+        wait_until("the journal", || {
+            mount.status(&scene)["pending_uploads"] == serde_json::json!([])
+        });
+        assert_eq!(fs::read_dir(mount.file("new")).unwrap().count(), 36);
+        assert!(mount.file("old").symlink_metadata().is_err());
+        assert_eq!(fs::read(mount.file("new/below/1")).unwrap(), noise(1, 101));
+        // What it has made is an ordinary directory: back again.
+        fs::rename(mount.file("new"), mount.file("old")).unwrap();
+        assert!(is_at(&scene, "old", &files));
+    }
+}
+
+#[test]
+fn a_directory_that_cannot_be_renamed_completely_stays_as_it_is() {
+    let scene = Scene::new();
+    let files = furnish(&scene);
+    let mount = scene.mount(&["--prompt-timeout", "1"]);
+    fs::create_dir(mount.file("new")).unwrap();
+    let keys = scene.bucket.keys();
+    // Nobody gives a code while it is copied.
+    scene
+        .sandbox
+        .faults()
+        .expire_before(Matcher::kind(Kind::Copy).nth(50));
+    let renamed = fs::rename(mount.file("old"), mount.file("new"));
+    assert_eq!(errno(renamed), libc::EKEYEXPIRED);
+    // The dialog is open still. With the session that it gives, the copies go.
+    assert!(scene.pinentry.answer(&scene.device.unspent_code()));
+    wait_until("the copies to go", || scene.bucket.keys() == keys);
+    wait_until("the journal", || {
+        mount.status(&scene)["pending_uploads"] == serde_json::json!([])
+    });
+    assert_eq!(fs::read(mount.file("old/0")).unwrap(), noise(0, 100));
+    fs::rename(mount.file("old"), mount.file("new")).unwrap();
+    assert!(is_at(&scene, "new", &files));
+}
+
+#[test]
+fn what_somebody_else_puts_into_a_directory_that_is_renamed_stays() {
+    let scene = Scene::new();
+    let files = furnish(&scene);
+    let mount = scene.mount(&[]);
+    let faults = scene.sandbox.faults();
+    faults.stall(Matcher::kind(Kind::Delete).nth(1), 1);
+    let renaming = std::thread::spawn({
+        let (from, to) = (mount.file("old"), mount.file("new"));
+        move || fs::rename(from, to)
+    });
+    wait_until("the first to be deleted", || faults.stalled() > 0);
+    scene.bucket.put("old/0", "another one");
+    scene.bucket.put("old/zzz", "a new one");
+    faults.release();
+    renaming.join().unwrap().unwrap();
+    assert_eq!(scene.bucket.get("old/0").unwrap(), "another one");
+    assert_eq!(scene.bucket.get("old/zzz").unwrap(), "a new one");
+    scene.bucket.remove("old/0");
+    scene.bucket.remove("old/zzz");
+    assert!(is_at(&scene, "new", &files));
+}
