@@ -268,8 +268,10 @@ impl FileSystem {
             (state.key.clone(), state.left(), state.failed.clone())
         });
         let moves = self.moves.lock();
-        let moves = moves.values().filter(|moved| !moved.is_busy());
-        let directories = moves.map(|moved| (moved.to().to_owned(), 0, Some(moved.in_words())));
+        let directories = moves.values().map(|moved| {
+            let trouble = (!moved.is_busy()).then(|| moved.in_words());
+            (moved.to().to_owned(), 0, trouble)
+        });
         files.chain(directories).collect()
     }
 }
