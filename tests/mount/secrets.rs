@@ -11,6 +11,7 @@ use crate::scene::Scene;
 /// What other processes of the user can see of a process and its descendants.
 fn visible(of: u32) -> BTreeSet<String> {
     let mut seen = BTreeSet::new();
+    let own = fs::read(format!("/proc/{of}/cmdline")).ok();
     let Ok(processes) = fs::read_dir("/proc") else {
         return seen;
     };
@@ -25,13 +26,15 @@ fn visible(of: u32) -> BTreeSet<String> {
                 .ok()
         });
         let is_child = parent == Some(of);
+        // Not before it has become another program: until then it is a copy of the daemon.
+        let is_copy = fs::read(path.join("cmdline")).ok() == own;
         let name = entry.file_name();
         if !is_child && name.to_str() != Some(&of.to_string()) {
             continue;
         }
         for file in ["cmdline", "environ"] {
             // The daemon's own environment is what the user started it with.
-            if file == "environ" && !is_child {
+            if file == "environ" && (!is_child || is_copy) {
                 continue;
             }
             if let Ok(text) = fs::read(path.join(file)) {

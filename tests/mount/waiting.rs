@@ -9,8 +9,10 @@ use s3mfa_sandbox::{FOREVER, Kind, Matcher};
 use crate::scene::{Mount, Scene, ends_within, kill, wait_until};
 
 fn program(args: &[&str]) -> Child {
-    Command::new(args[0])
-        .args(&args[1..])
+    // A shell that started the tests in the background has SIGINT ignored, by its children too.
+    Command::new("env")
+        .arg("--default-signal")
+        .args(args)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
