@@ -61,9 +61,9 @@ impl FileSystem {
         let posix = self.born(parent, birth, libc::S_IFREG);
         let hidden = self.claim_hidden(&key).await;
         let mut state = State::new_file(key, posix.clone());
-        if let Some(hidden) = hidden {
+        if let Some(hidden) = &hidden {
             // Its name is gone here, but S3 still has it for somebody who reads it.
-            state.base = Some(hidden.object);
+            state.base = Some(hidden.object.clone());
             // Until this one is promised in its place, the journal is to delete it.
             state.before = Some(hidden.id);
         }
@@ -85,6 +85,9 @@ impl FileSystem {
         let draft = match self.begin(inode.number, state) {
             Ok(draft) => draft,
             Err(error) => {
+                if let Some(hidden) = hidden {
+                    self.hidden.lock().insert(hidden.key.clone(), hidden);
+                }
                 let mut inodes = self.inodes.lock();
                 inodes.unlink(inode.number);
                 inodes.forget(inode.number, 1);

@@ -197,14 +197,27 @@ impl FileSystem {
         at: u64,
         data: &[u8],
     ) -> Result<(), FsError> {
-        match draft.file.write_at(at, data) {
+        let written = match draft.file.write_at(at, data) {
             Err(crate::spool::SpoolError::Full(_)) => {
                 self.spool()?.sweep()?;
                 self.let_sent_leave(draft, state)?;
-                Ok(draft.file.write_at(at, data)?)
+                draft.file.write_at(at, data)
             }
-            written => Ok(written?),
+            written => written,
+        };
+        if written.is_err() {
+            // Part of it may be there, where zeros are meant.
+            let size = state.size();
+            if draft.file.len()? > size {
+                draft.file.set_len(size)?;
+            }
+            let end = size.min(at + data.len() as u64);
+            let pieces = state.content.pieces(at.min(end)..end);
+            for hole in pieces.into_iter().filter(|piece| piece.from.is_none()) {
+                draft.file.punch(hole.range)?;
+            }
         }
+        Ok(written?)
     }
 
     /// Sets the size of a draft.

@@ -128,14 +128,14 @@ struct Run {
     hash: RandomState,
     /// What was copied: keys and tags, as hashes.
     copied: HashSet<u64>,
-    /// The keys of inodes that are known here.
-    known: HashSet<String>,
+    /// The keys of inodes that are known here, with those.
+    known: HashMap<String, u64>,
     /// What those have become.
     moved: HashMap<String, (String, Object)>,
 }
 
 impl Run {
-    fn new(known: HashSet<String>) -> Self {
+    fn new(known: HashMap<String, u64>) -> Self {
         Self {
             hash: RandomState::new(),
             copied: HashSet::new(),
@@ -154,7 +154,7 @@ impl Run {
 
     fn has_copied(&mut self, key: String, object: &Object, to: String, copy: Object) {
         self.copied.insert(self.hash(&key, object));
-        if self.known.contains(&key) {
+        if self.known.contains_key(&key) {
             self.moved.insert(key, (to, copy));
         }
     }
@@ -208,7 +208,7 @@ impl FileSystem {
         for number in below {
             held.extend(self.hold_stored(asker, number).await?);
         }
-        let mut run = Run::new(self.keys_below(inode.number).into_keys().collect());
+        let mut run = Run::new(self.keys_below(inode.number));
         self.is_at(&mut moved, Stage::Copying).await?;
         let outcome = self.carry_on(asker, &mut moved, Some(&mut run)).await;
         self.listings.lock().clear();
@@ -347,12 +347,13 @@ impl FileSystem {
 
     /// Undoes what was copied, now or when that can be done.
     async fn turn_back(self: &Arc<Self>, moved: &mut Move) {
-        let nobody = Asker::nobody();
-        let undone = match self.is_at(moved, Stage::Undoing).await {
-            Ok(()) => self.carry_on(&nobody, moved, None).await,
-            Err(error) => Err(error),
-        };
-        if let Err(error) = undone {
+        if let Err(error) = self.is_at(moved, Stage::Undoing).await {
+            tracing::warn!("the journal: {error}");
+            // This run must not go forward any more, whatever the journal says.
+            moved.stage = Stage::Undoing;
+            self.moves.lock().insert(moved.id, moved.clone());
+        }
+        if let Err(error) = self.carry_on(&Asker::nobody(), moved, None).await {
             tracing::warn!("copies stay in {} for a while: {error}", moved.to);
         }
     }
@@ -394,6 +395,13 @@ impl FileSystem {
                     self.is_at(moved, Stage::Deleting).await?;
                 }
                 Stage::Deleting => {
+                    // Who reads below it reads on from the copies, before the old ones go.
+                    for (key, (to, copy)) in run.iter().flat_map(|run| &run.moved) {
+                        let number = run.as_ref().and_then(|run| run.known.get(key));
+                        if let Some(number) = number.filter(|_| !to.ends_with('/')) {
+                            self.lead(*number, to, copy);
+                        }
+                    }
                     self.delete_all(asker, moved, run.as_deref()).await?;
                     break;
                 }

@@ -234,7 +234,9 @@ impl FileSystem {
 
     /// What is in a draft now is what gets stored, also by the next mount.
     async fn promise(&self, draft: &Arc<Draft>) -> Result<(), FsError> {
-        for attempt in 1.. {
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
             let (version, dirty) = {
                 let state = draft.state();
                 (state.version, state.dirty)
@@ -258,7 +260,6 @@ impl FileSystem {
                 return Ok(());
             }
         }
-        Ok(())
     }
 
     /// Makes sure that a draft outlives the machine.

@@ -133,7 +133,7 @@ impl FileSystem {
                 return;
             } else {
                 // An earlier state of the same file, which nobody needs any more.
-                self.retire(&other);
+                self.drafts.lock().remove(&number);
                 self.throw_out(other.id);
                 recovered.closed -= 1;
             }
@@ -242,6 +242,8 @@ impl FileSystem {
     pub(crate) async fn finish(self: &Arc<Self>) -> usize {
         let mut attempts = self.stored_something.subscribe();
         self.go_on(true);
+        // What was begun just now may not show at the first look.
+        let mut has_looked = false;
         loop {
             attempts.borrow_and_update();
             let waiting = self.waiting();
@@ -251,7 +253,8 @@ impl FileSystem {
                     .pending()
                     .iter()
                     .any(|draft| draft.state().flight.is_some());
-            if waiting == 0 || !is_busy || self.bucket.lease().is_none() {
+            let is_idle = !is_busy && std::mem::replace(&mut has_looked, true);
+            if waiting == 0 || is_idle || self.bucket.lease().is_none() {
                 return waiting;
             }
             // A session may end meanwhile, of which nobody tells here.

@@ -119,6 +119,7 @@ impl FileSystem {
             held.extend(its);
             kept?;
         }
+        self.forget_discarded().await?;
         let hidden = self.claim_hidden(new_key).await;
         if let Some(hidden) = &hidden {
             replaced = Some(hidden.object.clone());
@@ -145,7 +146,8 @@ impl FileSystem {
             }
             copy => copy?,
         };
-        self.forget_discarded().await?;
+        // Who reads it reads on from the copy, before the old one goes.
+        self.lead(inode.number, new_key, &copy);
         let source = Condition::Is(remote.object.etag.clone());
         match self.bucket.delete(asker, &remote.key, &source).await {
             Err(StoreError::Changed) => tracing::warn!(
@@ -234,14 +236,11 @@ impl FileSystem {
         )))
     }
 
-    /// An inode has another key and another object with the same bytes: whoever has it open
-    /// reads on from there.
-    pub(super) fn moved(&self, number: u64, key: &str, object: Object) {
+    /// Whoever has an inode open reads on from another object with the same bytes.
+    pub(super) fn lead(&self, number: u64, key: &str, object: &Object) -> Arc<Remote> {
         let version = {
-            let mut inodes = self.inodes.lock();
-            let version = inodes.get(number).map_or(0, |inode| inode.version);
-            inodes.attributes_stored(number, object.clone());
-            version
+            let inodes = self.inodes.lock();
+            inodes.get(number).map_or(0, |inode| inode.version)
         };
         let remote = Arc::new(Remote::new(version, key.to_owned(), object.clone()));
         let files = self.files.lock();
@@ -250,6 +249,15 @@ impl FileSystem {
                 file.follow(Some(Arc::clone(&remote)));
             }
         }
+        remote
+    }
+
+    /// An inode has another key and another object with the same bytes: whoever has it open
+    /// reads on from there.
+    pub(super) fn moved(&self, number: u64, key: &str, object: Object) {
+        self.inodes.lock().attributes_stored(number, object.clone());
+        let remote = self.lead(number, key, &object);
+        let files = self.files.lock();
         let Some(draft) = self.draft(number) else {
             return;
         };

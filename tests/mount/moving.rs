@@ -2,10 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::thread::JoinHandle;
 
 use s3mfa_sandbox::{Kind, Matcher};
 
-use crate::scene::{Scene, errno, noise, wait_until};
+use crate::scene::{Mount, Scene, errno, noise, wait_until};
 
 /// How many files there are: some are copied at a time, and not all of them.
 const FILES: usize = 100;
@@ -34,6 +35,12 @@ fn furnish(scene: &Scene) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Renames the directory, while others go on.
+fn rename(mount: &Mount) -> JoinHandle<std::io::Result<()>> {
+    let (from, to) = (mount.file("old"), mount.file("new"));
+    std::thread::spawn(move || fs::rename(from, to))
+}
+
 /// All of it, and nothing else, is under this name.
 fn is_at(scene: &Scene, name: &str, files: &BTreeMap<String, Vec<u8>>) -> bool {
     let keys: Vec<String> = files.keys().map(|file| format!("{name}/{file}")).collect();
@@ -58,10 +65,7 @@ fn a_directory_that_was_being_renamed_when_the_daemon_died_is_renamed_by_the_nex
         // It acts, and from then on nothing does.
         faults.hold_answer(Matcher::kind(kind).nth(nth), 1);
         faults.stall(Matcher::kind(kind).nth(nth + 1), 10_000);
-        let renaming = std::thread::spawn({
-            let (from, to) = (mount.file("old"), mount.file("new"));
-            move || fs::rename(from, to)
-        });
+        let renaming = rename(&mount);
         wait_until("all that go at once", || faults.stalled() == AT_ONCE);
         mount.signal(libc::SIGKILL);
         let _ = mount.wait();
@@ -119,10 +123,7 @@ fn what_somebody_else_puts_into_a_directory_that_is_renamed_stays() {
     let mount = scene.mount(&[]);
     let faults = scene.sandbox.faults();
     faults.stall(Matcher::kind(Kind::Delete).nth(1), 1);
-    let renaming = std::thread::spawn({
-        let (from, to) = (mount.file("old"), mount.file("new"));
-        move || fs::rename(from, to)
-    });
+    let renaming = rename(&mount);
     wait_until("the first to be deleted", || faults.stalled() > 0);
     scene.bucket.put("old/0", "another one");
     scene.bucket.put("old/zzz", "a new one");

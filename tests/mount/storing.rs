@@ -547,3 +547,151 @@ fn what_was_sent_and_is_changed_is_sent_again_by_the_next_mount() {
     assert!(scene.bucket.get("f").unwrap() == bytes);
     wait_until("nothing pending", || pending(&mount, &scene) == 0);
 }
+
+#[test]
+fn large_files_from_the_journal_keep_their_own_bytes() {
+    let scene = Scene::new();
+    let mut files: Vec<(String, Vec<u8>)> = Vec::new();
+    for i in 0..3 {
+        let bytes = noise(20 + i, 24 << 20);
+        scene.bucket.put(&format!("f{i}"), bytes.clone());
+        files.push((format!("f{i}"), bytes));
+    }
+    let mount = scene.mount(&["--prompt-timeout", "1"]);
+    let open = |name: &str| OpenOptions::new().write(true).open(mount.file(name));
+    let open: Vec<File> = files.iter().map(|(name, _)| open(name).unwrap()).collect();
+    for (file, (_, bytes)) in open.iter().zip(&mut files) {
+        // In the middle of a page and of a part, whose rest is fetched when it is stored.
+        for at in [1_000_003, 12_000_007] {
+            file.write_all_at(b"changed", at as u64).unwrap();
+            bytes[at..at + 7].copy_from_slice(b"changed");
+        }
+    }
+    scene.sandbox.sessions().expire_all();
+    assert_eq!(errno(open[0].sync_all()), libc::EKEYEXPIRED);
+    for file in &open[1..] {
+        assert!(file.sync_all().is_err());
+    }
+    mount.signal(libc::SIGKILL);
+    drop((open, mount));
+    let mount = scene.mount(&[]);
+    wait_until("nothing pending", || pending(&mount, &scene) == 0);
+    for (name, bytes) in &files {
+        assert!(scene.bucket.get(name).unwrap() == *bytes, "{name}");
+    }
+    assert_eq!(scene.bucket.keys().len(), files.len());
+}
+
+#[test]
+fn what_was_closed_with_write_back_outlives_a_spool_that_cannot_hold_it_twice() {
+    let scene = Scene::new();
+    let mount = scene.mount(&[
+        "--write-back",
+        "--spool-limit",
+        "12MiB",
+        "--prompt-timeout",
+        "1",
+    ]);
+    fs::read_dir(mount.path()).unwrap().count();
+    let bytes = noise(30, 8 << 20);
+    let mut file = File::create(mount.file("f")).unwrap();
+    file.write_all(&bytes).unwrap();
+    scene.sandbox.sessions().expire_all();
+    file.sync_all().unwrap();
+    wait_until("a failed attempt", || {
+        !mount.status(&scene)["pending_uploads"][0]["error"].is_null()
+    });
+    // What was closed is kept until the next close, and there is no room for that.
+    let again = file.write_all_at(b"again", 0);
+    assert_eq!(errno(again), libc::ENOSPC);
+    mount.signal(libc::SIGKILL);
+    drop((file, mount));
+    let mount = scene.mount(&[]);
+    wait_until("nothing pending", || pending(&mount, &scene) == 0);
+    assert!(scene.bucket.get("f").unwrap() == bytes);
+    drop(mount);
+    // Nor is there anything left that a later mount would store over it.
+    scene.mount(&[]);
+    assert!(scene.bucket.get("f").unwrap() == bytes);
+    assert_eq!(scene.bucket.keys(), ["f"]);
+}
+
+#[test]
+fn a_large_file_that_was_removed_while_it_is_read_does_not_come_back() {
+    let scene = Scene::new();
+    scene.bucket.put("d/large", noise(31, 65 << 20));
+    scene.bucket.put("d/small", "s");
+    scene.bucket.put("large", noise(32, 65 << 20));
+    let mut mount = scene.mount(&[]);
+    let reader = File::open(mount.file("d/large")).unwrap();
+    fs::remove_file(mount.file("d/large")).unwrap();
+    fs::rename(mount.file("d"), mount.file("e")).unwrap();
+    let names = fs::read_dir(mount.file("e")).unwrap();
+    let names: Vec<_> = names.map(|name| name.unwrap().file_name()).collect();
+    assert_eq!(names, ["small"]);
+    let mut bytes = [0; 8];
+    reader.read_exact_at(&mut bytes, 30 << 20).unwrap();
+    assert!(bytes == noise(31, 65 << 20)[30 << 20..][..8]);
+    drop(reader);
+    let left = ["e/", "e/small", "large"];
+    wait_until("it to go", || scene.bucket.keys() == left);
+    // Nor if another is begun in its place, which nobody gets to close.
+    let reader = File::open(mount.file("large")).unwrap();
+    fs::remove_file(mount.file("large")).unwrap();
+    let other = File::create(mount.file("large")).unwrap();
+    mount.signal(libc::SIGKILL);
+    let _ = mount.wait();
+    drop((reader, other, mount));
+    let _mount = scene.mount(&[]);
+    wait_until("it to go", || scene.bucket.keys() == left[..2]);
+}
+
+#[test]
+fn a_source_that_somebody_else_has_changed_is_no_reason_to_drop_conditions() {
+    let scene = Scene::new();
+    scene.bucket.put("a", "a");
+    scene.bucket.put("b", "b");
+    let mount = scene.mount(&[]);
+    let before = mount.status(&scene)["conditional_writes"].clone();
+    let faults = scene.sandbox.faults();
+    faults.stall(Matcher::kind(Kind::Copy).nth(1), 1);
+    std::thread::scope(|threads| {
+        let renaming = threads.spawn(|| fs::rename(mount.file("a"), mount.file("b")));
+        wait_until("the copy", || faults.stalled() == 1);
+        scene.bucket.put("a", "another");
+        faults.release();
+        // The kernel asks once more after an ESTALE, and then it is the other one that moves.
+        renaming.join().unwrap().unwrap();
+    });
+    assert_eq!(scene.bucket.get("b").unwrap(), "another");
+    assert_eq!(scene.bucket.keys(), ["b"]);
+    assert_eq!(mount.status(&scene)["conditional_writes"], before);
+    assert!(!mount.log().contains("does not know its own tags"));
+}
+
+#[test]
+fn a_file_is_read_on_while_it_or_its_directory_is_renamed() {
+    let scene = Scene::new();
+    let bytes = noise(33, 24 << 20);
+    scene.bucket.put("d/f", bytes.clone());
+    let mount = scene.mount(&["--memory-limit", "16MiB"]);
+    let reader = File::open(mount.file("d/f")).unwrap();
+    let mut places = [("d/f", "d/g"), ("d", "e")].into_iter();
+    let mut at = 0;
+    for (from, to) in &mut places {
+        // The old one is gone, and the daemon has not heard so yet.
+        let faults = scene.sandbox.faults();
+        faults.hold_answer(Matcher::kind(Kind::Delete).nth(1), 1);
+        std::thread::scope(|threads| {
+            let renaming = threads.spawn(|| fs::rename(mount.file(from), mount.file(to)));
+            wait_until("the deletion", || faults.stalled() == 1);
+            let mut part = vec![0; 1 << 20];
+            reader.read_exact_at(&mut part, at as u64).unwrap();
+            assert!(part == bytes[at..][..1 << 20]);
+            faults.release();
+            renaming.join().unwrap().unwrap();
+        });
+        at += 12 << 20;
+    }
+    assert_eq!(scene.bucket.keys(), ["e/", "e/g"]);
+}
