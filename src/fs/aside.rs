@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::beside::beside;
 use super::draft::{Draft, Fate, State};
 use super::extents::Extents;
-use super::publish::Snapshot;
+use super::file::Remote;
+use super::snapshot::Snapshot;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::StoreError;
@@ -108,14 +109,21 @@ impl FileSystem {
         let object = stored.object(etag);
         self.wrote(&stored.key, &object);
         self.retire(draft);
+        let remote = Arc::new(Remote::apart(stored.key.clone(), object.clone()));
+        let files = self.files.lock();
+        for file in files.all() {
+            let mine = file.draft.lock();
+            if mine.as_ref().is_some_and(|mine| Arc::ptr_eq(mine, draft)) {
+                file.follow(Some(Arc::clone(&remote)));
+            }
+        }
         let writers = {
             let mut state = draft.state();
             state.key.clone_from(&stored.key);
             state.aside = true;
             state.delta = Extents::of_object(0, object.size);
             state.kept = object.facts.clone();
-            let remote = super::file::Remote::apart(stored.key.clone(), object.clone());
-            state.sources = vec![Arc::new(remote)];
+            state.sources = vec![remote];
             state.base = Some(object);
             state.stored = stored.version;
             state.dirty = false;
@@ -124,10 +132,15 @@ impl FileSystem {
             state.nonce = super::draft::nonce();
             state.writers
         };
+        drop(files);
         if writers == 0 {
             self.throw_out(draft.id);
-        } else if let Err(error) = self.journal(draft, &mut draft.state()) {
-            tracing::warn!("{}: {error}", stored.key);
+        } else {
+            // What is written from now on waits for a session like everything else.
+            self.drafts.lock().insert(draft.place(), Arc::clone(draft));
+            if let Err(error) = self.journal(draft, &mut draft.state()) {
+                tracing::warn!("{}: {error}", stored.key);
+            }
         }
         self.show_the_other(draft.number);
         let aside = SetAside {

@@ -144,10 +144,12 @@ impl FileSystem {
             let draft = match self.draft(number) {
                 Some(draft) => draft,
                 None => {
-                    self.keeps_its_place(number).await;
+                    let _place = self.keeps_its_place(number).await;
                     let inode = self.confirm_lately(asker, number).await?;
                     let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
-                    self.begin_on(asker, number, remote, size == 0).await?
+                    let is_still = || self.is_still(number, &remote);
+                    let begun = self.begin_on(asker, number, &remote, size == 0, is_still);
+                    begun.await?
                 }
             };
             if self.take(&draft) {
@@ -214,12 +216,13 @@ impl FileSystem {
             let (draft, open) = match self.draft(number) {
                 Some(draft) => (draft, true),
                 None => {
-                    self.keeps_its_place(number).await;
+                    let _place = self.keeps_its_place(number).await;
                     let inode = self.confirm_lately(asker, number).await?;
                     let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
                     let remote = self.with_facts(asker, &remote).await?;
-                    let draft = self.begin(number, State::of(remote))?;
-                    (self.install(draft), false)
+                    let draft = self.begin(number, State::of(Arc::clone(&remote)))?;
+                    let draft = self.install(draft, || self.is_still(number, &remote));
+                    (draft.ok_or(StoreError::Changed)?, false)
                 }
             };
             if self.take(&draft) {

@@ -31,7 +31,7 @@ pub(crate) struct Birth {
 impl FileSystem {
     /// Makes a file and opens it. S3 hears of it when it is closed.
     pub(crate) async fn create(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         caller: Caller,
         parent: u64,
@@ -39,7 +39,7 @@ impl FileSystem {
         birth: Birth,
         exclusive: bool,
     ) -> Result<(Inode, u64), FsError> {
-        self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(parent).await;
         let (name, key) = self.new_key(parent, name)?;
         // The kernel has looked it up just now, but somebody may have made it since.
         let known = self.inodes.lock().find(parent, name).cloned();
@@ -95,7 +95,7 @@ impl FileSystem {
             }
         };
         let mine = Arc::clone(&draft);
-        let draft = self.install(draft);
+        let draft = self.install(draft, || true).ok_or(StoreError::Changed)?;
         if !Arc::ptr_eq(&mine, &draft) && !self.take(&draft) {
             return Err(StoreError::Changed.into());
         }
@@ -116,7 +116,7 @@ impl FileSystem {
         name: &OsStr,
         birth: Birth,
     ) -> Result<Inode, FsError> {
-        self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(parent).await;
         let (name, key) = self.new_key(parent, name)?;
         self.keep_directory(asker, parent).await?;
         let posix = self.born(parent, birth, libc::S_IFDIR);
@@ -149,7 +149,7 @@ impl FileSystem {
         if target.len() > LONGEST_TARGET {
             return Err(FsError::NameTooLong);
         }
-        self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(parent).await;
         let (name, key) = self.new_key(parent, name)?;
         self.keep_directory(asker, parent).await?;
         let birth = Birth {

@@ -11,7 +11,7 @@
 //!   state that the file had.
 //! - `base` is what this mount knows to stand under the name. Only that is ever replaced.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -19,25 +19,18 @@ use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
+use super::FsError;
 use super::extents::Extents;
-use super::file::{OpenFile, Remote};
-use super::inodes::Kind;
-use super::recover::Kept;
+use super::file::Remote;
 use super::stream_out::Ahead;
-use super::{FileSystem, FsError};
-use crate::auth::Asker;
 use crate::spool::SpoolFile;
 use crate::store::metadata::{Metadata, content_type};
-use crate::store::{Facts, Object, StoreError};
+use crate::store::{Facts, Object};
 
 /// The largest file that is stored with a single PUT, in bytes. To change a part of such a file
 /// all of it is needed, so it is fetched at the first change, and a conflict can keep both
 /// versions whole.
 pub(super) const SINGLE: u64 = 16 << 20;
-
-/// The most extents that are journalled at each change; with more, only each time they have
-/// doubled: what was never closed is journalled to be found again, not to be complete.
-const JOURNALLED: usize = 64;
 
 /// What becomes of a draft.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -115,7 +108,7 @@ pub(crate) struct State {
     /// [`FileSystem::write`].
     pub(super) before: Option<u64>,
     /// How many extents the journal knows.
-    journalled: usize,
+    pub(super) journalled: usize,
 }
 
 /// A multipart upload that is under way.
@@ -351,6 +344,15 @@ impl Draft {
         }
     }
 
+    /// Its number among the drafts: that of its inode, until a conflict has moved it away from
+    /// that.
+    pub(super) fn place(&self) -> u64 {
+        match self.state().aside {
+            true => nobody(self.id),
+            false => self.number,
+        }
+    }
+
     /// Its state as it is now. Not to be changed while it is being stored: see [`Self::edit`].
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock()
@@ -407,207 +409,14 @@ impl Drop for Held {
     }
 }
 
+/// The inode number of a draft that has none. No path has this one: it is in the range that
+/// inodes of paths are kept from.
+pub(super) fn nobody(id: u64) -> u64 {
+    u64::MAX - id
+}
+
 /// Sixteen hexadecimal digits that nobody else has.
 pub(super) fn nonce() -> String {
     use std::hash::{BuildHasher, RandomState};
     format!("{:016x}", RandomState::new().hash_one(SystemTime::now()))
-}
-
-impl FileSystem {
-    /// The draft of an inode, if it is being changed.
-    pub(crate) fn draft(&self, number: u64) -> Option<Arc<Draft>> {
-        self.drafts.lock().get(&number).cloned()
-    }
-
-    /// Tells the journal how a draft stands.
-    pub(super) fn journal(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
-        if state.fate == Fate::Unlinked {
-            // The next mount must not bring it back.
-            return Ok(());
-        }
-        state.journalled = state.content.count();
-        let kept = Kept::File(Box::new(state.record()));
-        Ok(self.spool()?.put(draft.id, &kept)?)
-    }
-
-    /// Tells the journal of new extents, unless there are so many that it would be slow.
-    pub(super) fn journal_extents(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
-        let (now, before) = (state.content.count(), state.journalled);
-        if now == before || (now > JOURNALLED && now < before * 2) {
-            return Ok(());
-        }
-        self.journal(draft, state)
-    }
-
-    /// Begins a draft, which the journal knows from now on.
-    pub(super) fn begin(&self, number: u64, state: State) -> Result<Arc<Draft>, FsError> {
-        let kept = Kept::File(Box::new(state.record()));
-        let (id, file) = self.spool()?.create(&kept)?;
-        Ok(Arc::new(Draft::new(number, id, Arc::new(file), state)))
-    }
-
-    /// Makes a draft the one of its inode. Another may have been quicker: that is returned, and
-    /// this one thrown away.
-    pub(super) fn install(&self, draft: Arc<Draft>) -> Arc<Draft> {
-        let mut drafts = self.drafts.lock();
-        if let Some(other) = drafts.get(&draft.number) {
-            self.throw_out(draft.id);
-            return Arc::clone(other);
-        }
-        drafts.insert(draft.number, Arc::clone(&draft));
-        self.inodes.lock().set_drafted(draft.number, true);
-        draft
-    }
-
-    /// Somebody writes to a draft from now on, until [`Self::let_go`]. Not if it has ended:
-    /// returns whether it goes on.
-    pub(super) fn take(&self, draft: &Arc<Draft>) -> bool {
-        // With the lock that ending it takes.
-        let drafts = self.drafts.lock();
-        let now = drafts.get(&draft.number);
-        let goes_on = now.is_some_and(|now| Arc::ptr_eq(now, draft));
-        if goes_on {
-            draft.state().writers += 1;
-        }
-        goes_on
-    }
-
-    /// Ends a draft, unless somebody writes to it and it is to be stored. Returns whether.
-    pub(super) fn retire_unused(&self, draft: &Arc<Draft>) -> bool {
-        let mut drafts = self.drafts.lock();
-        let is_used = {
-            let state = draft.state();
-            state.fate == Fate::Named && (state.writers > 0 || state.is_pending())
-        };
-        if !is_used {
-            self.retire_from(&mut drafts, draft);
-        }
-        !is_used
-    }
-
-    /// Ends a draft: what the inode is, S3 says from now on.
-    pub(super) fn retire(&self, draft: &Arc<Draft>) {
-        self.retire_from(&mut self.drafts.lock(), draft);
-    }
-
-    fn retire_from(&self, drafts: &mut HashMap<u64, Arc<Draft>>, draft: &Arc<Draft>) {
-        let is_it = drafts
-            .get(&draft.number)
-            .is_some_and(|d| Arc::ptr_eq(d, draft));
-        if is_it {
-            drafts.remove(&draft.number);
-            self.inodes.lock().set_drafted(draft.number, false);
-        }
-    }
-
-    /// The draft that a handle writes to; begun if there is none.
-    ///
-    /// Errors: `ESTALE` if the file is being changed from another version than the handle has
-    /// open.
-    pub(super) async fn attach(
-        &self,
-        asker: &Asker,
-        file: &OpenFile,
-        truncate: bool,
-    ) -> Result<Arc<Draft>, FsError> {
-        loop {
-            if let Some(draft) = &*file.draft.lock() {
-                return Ok(Arc::clone(draft));
-            }
-            if self.draft(file.number).is_none() && self.keeps_its_place(file.number).await {
-                continue;
-            }
-            let remote = file.remote();
-            let draft = match (self.draft(file.number), remote) {
-                (Some(draft), Some(remote)) if !draft.knows(&remote) => {
-                    if file.is_at(&remote) {
-                        return Err(StoreError::Changed.into());
-                    }
-                    // Stored just now.
-                    continue;
-                }
-                (Some(draft), _) => draft,
-                (None, Some(remote)) => {
-                    let begun = self.begin_on(asker, file.number, Arc::clone(&remote), truncate);
-                    match begun.await {
-                        Err(FsError::Store(StoreError::Changed)) if !file.is_at(&remote) => {
-                            continue;
-                        }
-                        begun => begun?,
-                    }
-                }
-                (None, None) if file.remote().is_some() => continue,
-                (None, None) => return Err(StoreError::Changed.into()),
-            };
-            let mut mine = file.draft.lock();
-            if let Some(mine) = &*mine {
-                return Ok(Arc::clone(mine));
-            }
-            if file.is_released() {
-                return Err(FsError::BadHandle);
-            }
-            if self.take(&draft) {
-                *mine = Some(Arc::clone(&draft));
-                return Ok(draft);
-            }
-            // The last one who wrote to it has closed just now.
-        }
-    }
-
-    /// Begins a draft on an object that is there.
-    pub(super) async fn begin_on(
-        &self,
-        asker: &Asker,
-        number: u64,
-        remote: Arc<Remote>,
-        truncate: bool,
-    ) -> Result<Arc<Draft>, FsError> {
-        let size = remote.object.size;
-        let remote = self.with_facts(asker, &remote).await?;
-        let mut state = State::of(remote);
-        let unlinked = self.inode(number)?.unlinked;
-        if unlinked {
-            state.fate = Fate::Unlinked;
-        }
-        if truncate {
-            state.content.set_size(0);
-            state.delta.set_size(0);
-            state.bytes_changed();
-        }
-        let draft = self.begin(number, state)?;
-        if unlinked {
-            self.throw_out(draft.id);
-        }
-        if !truncate && size <= SINGLE {
-            let whole = 0..size;
-            if let Err(error) = self.hydrate(asker, &draft, whole).await {
-                self.throw_out(draft.id);
-                return Err(error);
-            }
-        }
-        Ok(self.install(draft))
-    }
-
-    /// An inode's object and key as something to read from.
-    pub(super) fn remote_of(&self, number: u64) -> Result<Option<Arc<Remote>>, FsError> {
-        let inode = self.inode(number)?;
-        let object = match inode.kind {
-            Kind::Directory(_) => return Err(FsError::IsADirectory),
-            Kind::File(object) | Kind::Symlink(object) => object,
-        };
-        if object.etag.is_empty() {
-            return Ok(None);
-        }
-        let remote = Remote::new(inode.version, self.key(number)?, object);
-        Ok(Some(Arc::new(remote)))
-    }
-}
-
-/// Runs what may wait for the local disk.
-pub(super) async fn blocking<R: Send + 'static>(
-    work: impl FnOnce() -> R + Send + 'static,
-) -> Result<R, FsError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error| FsError::Spool(format!("the spool's thread ended: {error}")))
 }

@@ -3,13 +3,13 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::draft::{Draft, Fate, Record, State, blocking};
+use super::draft::{Draft, Fate, Record, State};
 use super::extents::{From as Origin, Piece};
 use super::pages::PAGE;
 use super::plan::LARGEST;
 use super::recover::Kept;
 use super::stream_out::IN_UPLOAD;
-use super::{Caller, FileSystem, FsError};
+use super::{Caller, FileSystem, FsError, blocking};
 use crate::auth::Asker;
 
 impl FileSystem {
@@ -105,14 +105,15 @@ impl FileSystem {
         let draft = self.attach(asker, &file, false).await?;
         let data = Arc::new(data);
         loop {
+            self.keep_closed(&draft).await?;
             draft.edit(|_| ()).await;
             let (fs, data) = (Arc::clone(self), Arc::clone(&data));
             let changed = Arc::clone(&draft);
             let written = blocking(move || {
                 let draft = changed;
                 let mut state = draft.state();
-                // It may have begun to be stored just now.
-                if state.flight.is_some() {
+                // It may have begun to be stored just now, or have been closed.
+                if state.flight.is_some() || fs.is_to_be_kept(&state) {
                     return Ok(false);
                 }
                 let at = if at_end { state.size() } else { offset };
@@ -144,19 +145,59 @@ impl FileSystem {
         }
     }
 
-    /// What was closed and is not stored yet is changed again. With write-back its closing was
-    /// promised to last, so it stays in the journal until the next one. Returns whether it was
-    /// closed.
-    pub(super) fn reopen(&self, draft: &Draft, state: &mut State) -> Result<bool, FsError> {
+    /// Changes the bytes of a draft, as soon as it is not being stored.
+    pub(super) async fn change_bytes(
+        self: &Arc<Self>,
+        draft: &Arc<Draft>,
+        change: impl FnOnce(&mut State) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        let mut change = Some(change);
+        while change.is_some() {
+            self.keep_closed(draft).await?;
+            let changed = draft.edit(|state| {
+                if self.is_to_be_kept(state) {
+                    return Ok(());
+                }
+                self.reopen(draft, state)?;
+                change.take().map_or(Ok(()), |change| change(state))
+            });
+            changed.await?;
+        }
+        Ok(())
+    }
+
+    /// Whether what was closed must not be changed before there is a copy of it: with write-back
+    /// its closing was promised to last.
+    fn is_to_be_kept(&self, state: &State) -> bool {
+        self.budget.write_back
+            && state.closed
+            && state.before.is_none()
+            && state.fate == Fate::Named
+    }
+
+    /// Makes that copy, which stays in the journal until the next close. Nobody changes the draft
+    /// meanwhile, and who only looks at it does not wait.
+    async fn keep_closed(self: &Arc<Self>, draft: &Arc<Draft>) -> Result<(), FsError> {
+        if !self.is_to_be_kept(&draft.state()) {
+            return Ok(());
+        }
+        let held = draft.hold().await;
+        if self.is_to_be_kept(&draft.state()) {
+            let (fs, closed) = (Arc::clone(self), Arc::clone(draft));
+            let copy = blocking(move || fs.keep_as_closed(&closed)).await??;
+            draft.state().before = Some(copy);
+        }
+        drop(held);
+        Ok(())
+    }
+
+    /// What was closed and is not stored yet is changed again. Returns whether it was closed.
+    fn reopen(&self, draft: &Draft, state: &mut State) -> Result<bool, FsError> {
         if !state.closed {
             return Ok(false);
         }
-        let is_named = state.fate == Fate::Named;
-        if is_named && self.budget.write_back && state.before.is_none() {
-            state.before = Some(self.keep_as_closed(draft, state)?);
-        }
         state.closed = false;
-        if is_named {
+        if state.fate == Fate::Named {
             // On the disk before a byte changes: half of the change would be stored otherwise.
             self.journal(draft, state)?;
             self.spool()?.sync(None)?;
@@ -166,8 +207,8 @@ impl FileSystem {
 
     /// Makes a copy of a closed draft. Returns its number in the journal, where it counts only
     /// once all of its bytes are on the disk.
-    fn keep_as_closed(&self, draft: &Draft, state: &State) -> Result<u64, FsError> {
-        let closed = state.record();
+    fn keep_as_closed(&self, draft: &Draft) -> Result<u64, FsError> {
+        let closed = draft.state().record();
         let not_yet = Record {
             closed: false,
             dirty: false,
@@ -221,44 +262,48 @@ impl FileSystem {
     }
 
     /// Sets the size of a draft.
-    pub(super) async fn resize(&self, draft: &Arc<Draft>, size: u64) -> Result<(), FsError> {
+    pub(super) async fn resize(
+        self: &Arc<Self>,
+        draft: &Arc<Draft>,
+        size: u64,
+    ) -> Result<(), FsError> {
         if size > LARGEST {
             return Err(FsError::TooLarge);
         }
-        draft
-            .edit(|state| {
-                self.reopen(draft, state)?;
-                let behind = size.min(state.size())..u64::MAX;
-                self.forget_sent(draft, state, &behind)?;
-                state.content.set_size(size);
-                state.delta.set_size(size);
-                state.bytes_changed();
-                // What comes to lie behind the end must read as zeros if the file grows again.
-                if draft.file.len()? > size {
-                    draft.file.set_len(size)?;
-                }
-                self.journal(draft, state)
-            })
-            .await
+        let changed = self.change_bytes(draft, |state| {
+            let behind = size.min(state.size())..u64::MAX;
+            self.forget_sent(draft, state, &behind)?;
+            state.content.set_size(size);
+            state.delta.set_size(size);
+            state.bytes_changed();
+            // What comes to lie behind the end must read as zeros if the file grows again.
+            if draft.file.len()? > size {
+                draft.file.set_len(size)?;
+            }
+            self.journal(draft, state)
+        });
+        changed.await
     }
 
     /// Makes a range read as zeros, within the size that the file has.
-    pub(super) async fn zero(&self, draft: &Arc<Draft>, range: Range<u64>) -> Result<(), FsError> {
-        draft
-            .edit(|state| {
-                let range = range.start.min(state.size())..range.end.min(state.size());
-                if range.is_empty() {
-                    return Ok(());
-                }
-                self.reopen(draft, state)?;
-                self.forget_sent(draft, state, &range)?;
-                state.content.zero(range.clone());
-                state.delta.zero(range.clone());
-                draft.file.punch(range)?;
-                state.bytes_changed();
-                self.journal(draft, state)
-            })
-            .await
+    pub(super) async fn zero(
+        self: &Arc<Self>,
+        draft: &Arc<Draft>,
+        range: Range<u64>,
+    ) -> Result<(), FsError> {
+        let changed = self.change_bytes(draft, |state| {
+            let range = range.start.min(state.size())..range.end.min(state.size());
+            if range.is_empty() {
+                return Ok(());
+            }
+            self.forget_sent(draft, state, &range)?;
+            state.content.zero(range.clone());
+            state.delta.zero(range.clone());
+            draft.file.punch(range)?;
+            state.bytes_changed();
+            self.journal(draft, state)
+        });
+        changed.await
     }
 }
 

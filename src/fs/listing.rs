@@ -253,7 +253,8 @@ impl FileSystem {
         };
         let page = self.bucket.list(asker, &query).await?;
         let is_bare = index == 0 && page.entries.is_empty() && page.next.is_none();
-        if is_bare && *prefix != *self.prefix && !self.has_local(stream.number) {
+        let has_names = !local.is_empty() || self.has_drafts(stream.number);
+        if is_bare && *prefix != *self.prefix && !has_names {
             // Not even a marker: the directory is gone.
             return Err(FsError::NotFound);
         }
@@ -333,14 +334,6 @@ impl FileSystem {
         *found = asked.buffered(HEADS).collect().await;
     }
 
-    /// Whether a directory has a file in it that is not stored yet.
-    fn has_local(&self, directory: u64) -> bool {
-        let drafts = self.drafts.lock();
-        let inodes = self.inodes.lock();
-        let is_in = |number: &u64| inodes.get(*number).is_some_and(|i| i.parent == directory);
-        drafts.keys().any(is_in)
-    }
-
     /// Adds the names that are being changed here to the first page of a listing, and leaves them
     /// out of all of its pages, where they may turn up too; leaves out those that are gone here.
     fn add_local(
@@ -376,8 +369,8 @@ impl FileSystem {
         let drafts = self.drafts.lock();
         let inodes = self.inodes.lock();
         let seen = Instant::now();
-        let in_it = drafts.values().filter_map(|draft| {
-            let inode = inodes.get(draft.number)?;
+        let in_it = drafts.iter().filter_map(|(number, draft)| {
+            let inode = inodes.get(*number)?;
             let is_there = inode.parent == directory && !inode.unlinked;
             is_there.then(|| Found {
                 name: inode.name.clone(),

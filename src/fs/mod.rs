@@ -19,14 +19,17 @@
 
 pub(crate) mod ahead;
 pub(crate) mod aside;
+mod attach;
 pub(crate) mod attributes;
 pub(crate) mod beside;
 pub(crate) mod caller;
+mod closing;
 pub(crate) mod create;
 pub(crate) mod draft;
 mod edit;
 pub(crate) mod extents;
-pub(crate) mod file;
+pub(crate) mod fetch;
+mod file;
 pub(crate) mod fuse;
 pub(crate) mod index;
 mod index_file;
@@ -43,6 +46,7 @@ pub(crate) mod range;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod rename;
+mod snapshot;
 mod stream_out;
 pub(crate) mod tree;
 pub(crate) mod upload;
@@ -204,8 +208,10 @@ pub(crate) struct FileSystem {
     drafts: Mutex<HashMap<u64, Arc<draft::Draft>>>,
     /// Objects whose names are gone here, by key.
     hidden: Mutex<HashMap<String, remove::Hidden>>,
-    /// Directories that are being renamed, by their numbers in the journal.
-    moves: Mutex<HashMap<u64, moving::Move>>,
+    /// Directories that are being renamed. To be locked before `inodes`.
+    moves: Mutex<moving::Moves>,
+    /// Counts what is done with a place in the tree, for those who wait for that.
+    places: watch::Sender<u64>,
     /// What a crash has torn, and is not stored yet.
     torn: Mutex<Vec<Arc<draft::Draft>>>,
     /// Somebody is storing those.
@@ -238,6 +244,7 @@ impl FileSystem {
             drafts: Mutex::default(),
             hidden: Mutex::default(),
             moves: Mutex::default(),
+            places: watch::Sender::new(0),
             torn: Mutex::default(),
             storing_torn: AtomicBool::new(false),
             asides: Mutex::default(),
@@ -393,3 +400,12 @@ impl<T: Clone> Handles<T> {
 
 #[cfg(test)]
 mod model_tests;
+
+/// Runs what may wait for the local disk.
+async fn blocking<R: Send + 'static>(
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, FsError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error| FsError::Spool(format!("the spool's thread ended: {error}")))
+}

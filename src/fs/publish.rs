@@ -9,21 +9,20 @@
 //! carries the draft's mark), or somebody else's: then the draft is stored beside it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use tokio::sync::watch;
 
 use super::aside::Aside;
-use super::draft::{Draft, Fate, State, blocking};
+use super::draft::{Draft, Fate, State};
 use super::extents::{Extents, From as Origin, Piece};
 use super::file::Remote;
 use super::inodes::Kind;
+use super::snapshot::Snapshot;
 use super::upload::may_pass;
-use super::{Caller, FileSystem, FsError};
+use super::{FileSystem, FsError, blocking};
 use crate::auth::Asker;
-use crate::store::metadata::Metadata;
-use crate::store::write::{Condition, Header};
-use crate::store::{Facts, Object, StoreError};
+use crate::store::{Object, StoreError};
 
 /// How long storing goes on trying while S3 is busy or out of reach and somebody waits.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -33,80 +32,6 @@ const SYNCED: u32 = 3;
 
 /// The longest pause between two attempts; each is twice as long as the one before.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-
-/// What is stored: a draft as it was at one moment.
-#[derive(Debug, Clone)]
-pub(super) struct Snapshot {
-    pub(super) key: String,
-    pub(super) content: Extents,
-    pub(super) delta: Extents,
-    pub(super) sources: Vec<Arc<Remote>>,
-    pub(super) base: Option<Object>,
-    pub(super) posix: Metadata,
-    pub(super) kept: Option<Arc<Facts>>,
-    pub(super) content_type: String,
-    pub(super) version: u64,
-    pub(super) dirty: bool,
-    pub(super) nonce: String,
-}
-
-impl Snapshot {
-    pub(super) fn of(state: &State) -> Self {
-        Self {
-            key: state.key.clone(),
-            content: state.content.clone(),
-            delta: state.delta.clone(),
-            sources: state.sources.clone(),
-            base: state.base.clone(),
-            posix: state.posix.clone(),
-            kept: state.kept.clone(),
-            content_type: state.content_type(),
-            version: state.version,
-            dirty: state.dirty,
-            nonce: state.nonce.clone(),
-        }
-    }
-
-    /// The mark of this upload.
-    pub(super) fn mark(&self) -> String {
-        format!("{}-{}", self.nonce, self.version)
-    }
-
-    /// What the object carries.
-    pub(super) fn header(&self) -> Header {
-        let mut posix = self.posix.clone();
-        posix.nonce = Some(self.mark());
-        Header {
-            content_type: self.content_type.clone(),
-            metadata: posix.write().into_iter().collect(),
-            kept: self.kept.clone(),
-        }
-    }
-
-    /// What must stand under the name for this to replace it.
-    pub(super) fn condition(&self) -> Condition {
-        match &self.base {
-            Some(base) => Condition::Is(base.etag.clone()),
-            None => Condition::Absent,
-        }
-    }
-
-    /// What stands there once it is stored.
-    pub(super) fn object(&self, etag: String) -> Object {
-        let mut facts = self.kept.as_deref().cloned().unwrap_or_default();
-        facts.posix = self.posix.clone();
-        facts.posix.nonce = Some(self.mark());
-        facts.content_type = Some(self.content_type.clone());
-        facts.version_id = None;
-        facts.complete = true;
-        Object {
-            size: self.content.size(),
-            modified: SystemTime::now(),
-            etag,
-            facts: Some(facts.into()),
-        }
-    }
-}
 
 /// What stands under a name, compared with what a draft has sent there.
 enum Found {
@@ -233,7 +158,7 @@ impl FileSystem {
     }
 
     /// What is in a draft now is what gets stored, also by the next mount.
-    async fn promise(&self, draft: &Arc<Draft>) -> Result<(), FsError> {
+    pub(super) async fn promise(&self, draft: &Arc<Draft>) -> Result<(), FsError> {
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -473,99 +398,5 @@ impl FileSystem {
                 state.content.put(range, Origin::Remote { source, offset });
             }
         }
-    }
-
-    /// A handle that wrote is closed.
-    pub(super) fn let_go(self: &Arc<Self>, draft: &Arc<Draft>) {
-        {
-            let mut state = draft.state();
-            state.writers = state.writers.saturating_sub(1);
-        }
-        self.end_if_unused(draft);
-    }
-
-    /// A draft that nobody writes to any more is stored, or not needed.
-    pub(super) fn end_if_unused(self: &Arc<Self>, draft: &Arc<Draft>) {
-        let (pending, busy, failed, unlinked) = {
-            let state = draft.state();
-            let busy = state.writers > 0 || state.flight.is_some();
-            let unlinked = state.fate == Fate::Unlinked;
-            (state.is_pending(), busy, state.failed.is_some(), unlinked)
-        };
-        if pending {
-            // Changed through a mapping after the last close(2), or kept after a failure.
-            if draft.state().writers == 0 && !failed {
-                self.publish_later(draft);
-            }
-            return;
-        }
-        // Of a file without a name, nobody else has the bytes.
-        let is_read = || self.files.lock().any(|file| file.number == draft.number);
-        if !(busy || unlinked && is_read()) && self.retire_unused(draft) {
-            self.throw_out(draft.id);
-        }
-    }
-
-    /// One descriptor of a file is closed: what was written is stored, and whoever closes it
-    /// hears whether that is done.
-    ///
-    /// The kernel says so of every descriptor, also of those that a program was started with
-    /// and closes unseen (`FD_CLOEXEC`), while its parent goes on writing. Storing a file then
-    /// would be once too often, so only those who have used it count.
-    pub(crate) async fn close(
-        self: &Arc<Self>,
-        asker: &Asker,
-        caller: Caller,
-        handle: u64,
-    ) -> Result<(), FsError> {
-        let file = self.files.lock().get(handle)?;
-        if !file.was_used_by(caller) {
-            return Ok(());
-        }
-        self.flush(asker, handle).await
-    }
-
-    /// Stores what was written to a file, and says whether that is done.
-    pub(crate) async fn flush(self: &Arc<Self>, asker: &Asker, handle: u64) -> Result<(), FsError> {
-        let file = self.files.lock().get(handle)?;
-        let draft = file.draft.lock().clone();
-        match draft {
-            Some(draft) => self.store_or_promise(asker, &draft).await,
-            None => Ok(()),
-        }
-    }
-
-    /// fsync(2): stores what was written to a file, through whichever handle.
-    pub(crate) async fn sync(self: &Arc<Self>, asker: &Asker, handle: u64) -> Result<(), FsError> {
-        let file = self.files.lock().get(handle)?;
-        let draft = file.draft.lock().clone();
-        match draft.or_else(|| self.draft(file.number)) {
-            Some(draft) => self.store_or_promise(asker, &draft).await,
-            None => Ok(()),
-        }
-    }
-
-    async fn store_or_promise(
-        self: &Arc<Self>,
-        asker: &Asker,
-        draft: &Arc<Draft>,
-    ) -> Result<(), FsError> {
-        if !self.budget.write_back {
-            return self.publish(asker, draft).await;
-        }
-        let pending = draft.state().is_pending();
-        if pending {
-            self.promise(draft).await?;
-            self.keep(draft).await?;
-            self.publish_later(draft);
-        }
-        Ok(())
-    }
-
-    /// The drafts that are waiting to be stored.
-    pub(crate) fn pending(&self) -> Vec<Arc<Draft>> {
-        let drafts = self.drafts.lock();
-        let waiting = drafts.values().filter(|draft| draft.state().is_waiting());
-        waiting.cloned().collect()
     }
 }

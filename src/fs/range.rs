@@ -19,7 +19,7 @@ const AT_ONCE: u64 = 1 << 31;
 impl FileSystem {
     /// fallocate(2): makes room, which a bucket always has, or a hole.
     pub(crate) async fn allocate(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         handle: u64,
         range: Range<u64>,
@@ -53,7 +53,7 @@ impl FileSystem {
     ///
     /// Errors: `EOPNOTSUPP` for what S3 cannot copy, upon which the kernel copies by itself.
     pub(crate) async fn copy_range(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         (from, from_offset): (u64, u64),
         (to, to_offset): (u64, u64),
@@ -80,21 +80,19 @@ impl FileSystem {
         }
         let draft = self.attach(asker, &to, false).await?;
         let range = to_offset..to_offset + length;
-        draft
-            .edit(|state| {
-                self.reopen(&draft, state)?;
-                self.forget_sent(&draft, state, &range)?;
-                let index = state.source(&source);
-                let remote = Origin::Remote {
-                    source: index,
-                    offset: from_offset,
-                };
-                state.content.put(range.clone(), remote);
-                state.delta.put(range.clone(), remote);
-                state.bytes_changed();
-                self.journal(&draft, state)
-            })
-            .await?;
+        let changed = self.change_bytes(&draft, |state| {
+            self.forget_sent(&draft, state, &range)?;
+            let index = state.source(&source);
+            let remote = Origin::Remote {
+                source: index,
+                offset: from_offset,
+            };
+            state.content.put(range.clone(), remote);
+            state.delta.put(range.clone(), remote);
+            state.bytes_changed();
+            self.journal(&draft, state)
+        });
+        changed.await?;
         Ok(u32::try_from(length).unwrap_or(u32::MAX))
     }
 

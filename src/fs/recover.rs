@@ -10,13 +10,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::aside::Aside;
-use super::draft::{Acknowledged, Draft, Record, State};
+use super::draft::{Acknowledged, Draft, Record, State, nobody};
 use super::extents::From as Origin;
 use super::file::Remote;
 use super::inodes::{Kind, ROOT};
 use super::moving::Move;
-use super::publish::Snapshot;
 use super::remove::Hidden;
+use super::snapshot::Snapshot;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::spool::Found;
@@ -63,9 +63,8 @@ impl FileSystem {
                     recovered.deletions += 1;
                 }
                 Ok(Kept::Move(moved)) => {
-                    let moved = moved.found(id);
                     tracing::info!("{}: found in the journal", moved.in_words());
-                    self.moves.lock().insert(id, moved);
+                    self.moves.lock().found(id, moved);
                     recovered.moves += 1;
                 }
                 Ok(Kept::File(record)) => self.take_up_file(entry, *record, &mut recovered),
@@ -248,7 +247,7 @@ impl FileSystem {
             attempts.borrow_and_update();
             let waiting = self.waiting();
             let is_busy = self.storing_torn.load(Ordering::Relaxed)
-                || self.moves.lock().values().any(Move::is_busy)
+                || self.moves.lock().all().any(Move::is_busy)
                 || self
                     .pending()
                     .iter()
@@ -271,7 +270,7 @@ impl FileSystem {
             (state.key.clone(), state.left(), state.failed.clone())
         });
         let moves = self.moves.lock();
-        let directories = moves.values().map(|moved| {
+        let directories = moves.all().map(|moved| {
             let trouble = (!moved.is_busy()).then(|| moved.in_words());
             (moved.to().to_owned(), 0, trouble)
         });
@@ -284,12 +283,6 @@ fn end_of_local(state: &State) -> u64 {
     let pieces = state.content.pieces(0..state.size()).into_iter();
     let local = pieces.filter(|piece| piece.from == Some(Origin::Local));
     local.map(|piece| piece.range.end).max().unwrap_or(0)
-}
-
-/// The inode number of an entry that has none. No path has this one: it is in the range that
-/// inodes of paths are kept from.
-fn nobody(id: u64) -> u64 {
-    u64::MAX - id
 }
 
 impl State {
@@ -336,7 +329,7 @@ impl FileSystem {
     /// How many files wait to be stored, and directories to be renamed completely.
     pub(crate) fn waiting(&self) -> usize {
         let torn = self.torn.lock().len();
-        let moves = self.moves.lock().len();
+        let moves = self.moves.lock().count();
         self.pending().len() + torn + moves
     }
 }

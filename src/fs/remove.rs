@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::draft::{Draft, Fate, Held, blocking};
+use super::draft::{Fate, Held};
 use super::inodes::Inode;
 use super::names::from_kernel;
-use super::{FileSystem, FsError};
+use super::{FileSystem, FsError, blocking};
 use crate::auth::Asker;
 use crate::store::write::Condition;
 use crate::store::{Object, Query, StoreError};
@@ -41,7 +41,7 @@ impl FileSystem {
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(parent).await;
         let name = from_kernel(name)?;
         let inode = self.named(asker, parent, name).await?;
         if inode.kind.is_directory() {
@@ -88,7 +88,7 @@ impl FileSystem {
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(parent).await;
         let name = from_kernel(name)?;
         let inode = self.named(asker, parent, name).await?;
         if !inode.kind.is_directory() {
@@ -112,6 +112,10 @@ impl FileSystem {
         number: u64,
         key: &str,
     ) -> Result<(), FsError> {
+        // Before S3 is asked: one that is stored just now is missed by both otherwise.
+        if self.has_drafts(number) {
+            return Err(FsError::NotEmpty);
+        }
         let hidden = {
             let hidden = self.hidden.lock();
             hidden.keys().filter(|name| name.starts_with(key)).count()
@@ -129,17 +133,18 @@ impl FileSystem {
             return Err(FsError::NotEmpty);
         }
         drop(hidden);
+        Ok(())
+    }
+
+    /// Whether there is a file in a directory that is being changed here, or waits to be stored.
+    pub(super) fn has_drafts(&self, directory: u64) -> bool {
         let drafts = self.drafts.lock();
         let inodes = self.inodes.lock();
-        let is_in = |draft: &Arc<Draft>| {
-            inodes
-                .get(draft.number)
-                .is_some_and(|i| i.parent == number && !i.unlinked)
+        let is_in = |number: &u64| {
+            let inode = inodes.get(*number);
+            inode.is_some_and(|inode| inode.parent == directory && !inode.unlinked)
         };
-        if drafts.values().any(is_in) {
-            return Err(FsError::NotEmpty);
-        }
-        Ok(())
+        drafts.keys().any(is_in)
     }
 
     /// The inode of a name, asked for if it is not known.
@@ -237,7 +242,9 @@ impl FileSystem {
         if size > FETCHED {
             return Ok(false);
         }
-        self.begin_on(asker, number, remote, false).await?;
+        let is_still = || self.is_still(number, &remote);
+        self.begin_on(asker, number, &remote, false, is_still)
+            .await?;
         *held = self.hold(number).await;
         if let Some(held) = held {
             self.hydrate(asker, &held.draft, 0..size).await?;

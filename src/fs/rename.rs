@@ -22,8 +22,8 @@ impl FileSystem {
         (new_parent, new_name): (u64, &OsStr),
         keep_target: bool,
     ) -> Result<(), FsError> {
-        self.keeps_its_place(parent).await;
-        self.keeps_its_place(new_parent).await;
+        let _place = self.keeps_its_place(parent).await;
+        let _new_place = self.keeps_its_place(new_parent).await;
         let name = from_kernel(name)?;
         let (new_name, new_key) = self.new_key(new_parent, new_name)?;
         if (parent, name) == (new_parent, new_name) {
@@ -193,7 +193,7 @@ impl FileSystem {
         let (id, file) = self.spool()?.create(&kept)?;
         let draft = super::draft::Draft::new(number, id, Arc::new(file), state);
         let draft = Arc::new(draft);
-        let snapshot = super::publish::Snapshot::of(&draft.state());
+        let snapshot = super::snapshot::Snapshot::of(&draft.state());
         let outcome = self.store_as(asker, &draft, &snapshot).await;
         self.throw_out(id);
         let upload = draft.state().upload.take();

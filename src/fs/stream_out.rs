@@ -13,7 +13,7 @@ use std::sync::Arc;
 use super::draft::{Acknowledged, Draft, Fate, SINGLE, State, Upload};
 use super::extents::{From as Origin, Piece};
 use super::plan::{Job, Part, streamed};
-use super::publish::Snapshot;
+use super::snapshot::Snapshot;
 use super::upload::{AT_ONCE, payload};
 use super::{FileSystem, FsError};
 use crate::auth::Asker;

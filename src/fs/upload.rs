@@ -10,12 +10,12 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 
-use super::draft::{Acknowledged, Draft, SINGLE, Upload, blocking};
+use super::draft::{Acknowledged, Draft, SINGLE, Upload};
 use super::extents::Extents;
 use super::file::Remote;
 use super::plan::{Job, LARGEST_PART, Part, plan, streamed};
-use super::publish::Snapshot;
-use super::{FileSystem, FsError};
+use super::snapshot::Snapshot;
+use super::{FileSystem, FsError, blocking};
 use crate::auth::Asker;
 use crate::store::StoreError;
 use crate::store::metadata::Metadata;

@@ -10,6 +10,7 @@
 //!     17.data              the bytes of entry 17
 //!     12.lost              bytes whose entry was lost with a damaged journal
 //!     journal.damaged-…    such a journal
+//!     journal.unsound      until it is known whose bytes are lost
 //! ```
 //!
 //! Invariant: homes are made, entered and removed only by who holds `root/lock`.
@@ -35,9 +36,10 @@ const VERSION: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What may be in a home that holds nothing.
-const EMPTY: [&str; 5] = [
+const EMPTY: [&str; 6] = [
     "journal",
     "journal.new",
+    "journal.unsound",
     "lock",
     "owner.json",
     "owner.json.new",
@@ -113,6 +115,7 @@ impl Home {
             serde_json::to_string(&sign).map_err(|error| SpoolError::Record(error.to_string()))?;
         write_whole(&directory.join("owner.json"), &text)?;
         let opening = Journal::open(&directory.join("journal"))?;
+        opening.journal.settled()?;
         sync_directory(&directory)?;
         sync_directory(root)?;
         Ok(Self {
@@ -178,11 +181,12 @@ impl Home {
                 );
             }
         }
+        sync_directory(&self.directory)?;
         for id in headless {
             self.journal.remove_entry(id)?;
             self.entries.remove(&id);
         }
-        Ok(())
+        self.journal.settled()
     }
 
     /// The name of the directory.

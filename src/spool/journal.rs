@@ -113,7 +113,12 @@ impl Journal {
                 .map_err(|error| SpoolError::Record(error.to_string()))?;
             live.insert(*id, lines::put(*id, raw)?);
         }
-        let sound = contents.is_sound() && !bytes.is_empty();
+        let unsound = unsound(path);
+        let sound = contents.is_sound() && !bytes.is_empty() && !unsound.exists();
+        if !sound && let Err(error) = mark(&unsound) {
+            // As good as it gets: only if this process dies soon, it will have been of use.
+            tracing::warn!("{error}");
+        }
         let (file, length) = match file {
             Some(file) if !bytes.is_empty() && contents.skipped == 0 => {
                 if contents.torn {
@@ -163,6 +168,18 @@ impl Journal {
             highest: contents.highest,
             sound,
         })
+    }
+
+    /// Nothing depends any more on whether it was sound when it was opened. Until this is said,
+    /// it is opened as not sound once more.
+    pub(crate) fn settled(&self) -> Result<(), SpoolError> {
+        let unsound = unsound(&self.path);
+        match std::fs::remove_file(&unsound) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(SpoolError::io("delete", &unsound)(error))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Reads a journal that may be in use by somebody else, and changes nothing.
@@ -408,6 +425,16 @@ fn reserve(file: &File, start: u64, end: u64) -> std::io::Result<bool> {
             Err(_) => return Ok(false),
         }
     }
+}
+
+/// The file that says that a journal was not sound.
+fn unsound(path: &Path) -> PathBuf {
+    path.with_extension("unsound")
+}
+
+fn mark(unsound: &Path) -> Result<(), SpoolError> {
+    File::create(unsound).map_err(SpoolError::io("create", unsound))?;
+    super::sync_directory(unsound.parent().unwrap_or(Path::new(".")))
 }
 
 /// Keeps a damaged journal for somebody who wants to look into it.

@@ -18,7 +18,9 @@ fn json(text: &str) -> String {
 }
 
 fn reopen(path: &Path) -> Opening {
-    Journal::open(path).unwrap()
+    let opening = Journal::open(path).unwrap();
+    opening.journal.settled().unwrap();
+    opening
 }
 
 #[derive(Debug, Clone)]
@@ -145,6 +147,7 @@ proptest! {
                             prop_assert!(!opening.sound);
                             state = opening.records;
                             opening.journal.sync().unwrap();
+                            opening.journal.settled().unwrap();
                             journal = Some(opening.journal);
                             history = vec![(length(&path), state.clone())];
                         }
@@ -181,7 +184,11 @@ fn a_damaged_journal_is_kept_beside_the_good_rest() {
     let text = std::fs::read_to_string(&path).unwrap();
     let damaged = text.replace("[2,0", "[2,7");
     std::fs::write(&path, &damaged).unwrap();
+    let opening = Journal::open(&path).unwrap();
+    assert!(!opening.sound);
+    drop(opening);
     let opening = reopen(&path);
+    assert!(!opening.sound, "nobody has settled what is lost");
     let found: Vec<_> = opening.records.keys().map(|id| id.entry).collect();
     assert_eq!(found, [1, 3]);
     drop(opening);

@@ -1,0 +1,223 @@
+//! Drafts begin with the first change of a file, and end when nobody needs them any more.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::draft::{Draft, Fate, SINGLE, State};
+use super::file::{OpenFile, Remote};
+use super::inodes::Kind;
+use super::recover::Kept;
+use super::{FileSystem, FsError};
+use crate::auth::Asker;
+use crate::store::StoreError;
+
+/// The most extents that are journalled at each change; with more, only each time they have
+/// doubled: what was never closed is journalled to be found again, not to be complete.
+const JOURNALLED: usize = 64;
+
+impl FileSystem {
+    /// The draft of an inode, if it is being changed.
+    pub(crate) fn draft(&self, number: u64) -> Option<Arc<Draft>> {
+        self.drafts.lock().get(&number).cloned()
+    }
+
+    /// Tells the journal how a draft stands.
+    pub(super) fn journal(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
+        if state.fate == Fate::Unlinked {
+            // The next mount must not bring it back.
+            return Ok(());
+        }
+        state.journalled = state.content.count();
+        let kept = Kept::File(Box::new(state.record()));
+        Ok(self.spool()?.put(draft.id, &kept)?)
+    }
+
+    /// Tells the journal of new extents, unless there are so many that it would be slow.
+    pub(super) fn journal_extents(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
+        let (now, before) = (state.content.count(), state.journalled);
+        if now == before || (now > JOURNALLED && now < before * 2) {
+            return Ok(());
+        }
+        self.journal(draft, state)
+    }
+
+    /// Begins a draft, which the journal knows from now on.
+    pub(super) fn begin(&self, number: u64, state: State) -> Result<Arc<Draft>, FsError> {
+        let kept = Kept::File(Box::new(state.record()));
+        let (id, file) = self.spool()?.create(&kept)?;
+        Ok(Arc::new(Draft::new(number, id, Arc::new(file), state)))
+    }
+
+    /// Makes a draft the one of its inode. Another may have been quicker: that is returned, and
+    /// this one thrown away. `None` if `is_still` says no, which is asked with the lock that
+    /// ending a draft takes.
+    pub(super) fn install(
+        &self,
+        draft: Arc<Draft>,
+        is_still: impl FnOnce() -> bool,
+    ) -> Option<Arc<Draft>> {
+        let mut drafts = self.drafts.lock();
+        let other = drafts.get(&draft.number).cloned();
+        if other.is_some() || !is_still() {
+            self.throw_out(draft.id);
+            return other;
+        }
+        drafts.insert(draft.number, Arc::clone(&draft));
+        self.inodes.lock().set_drafted(draft.number, true);
+        Some(draft)
+    }
+
+    /// Somebody writes to a draft from now on, until [`Self::let_go`]. Not if it has ended:
+    /// returns whether it goes on.
+    pub(super) fn take(&self, draft: &Arc<Draft>) -> bool {
+        // With the lock that ending it takes.
+        let drafts = self.drafts.lock();
+        let now = drafts.get(&draft.place());
+        let goes_on = now.is_some_and(|now| Arc::ptr_eq(now, draft));
+        if goes_on {
+            draft.state().writers += 1;
+        }
+        goes_on
+    }
+
+    /// Ends a draft, unless somebody writes to it and it is to be stored. Returns whether.
+    pub(super) fn retire_unused(&self, draft: &Arc<Draft>) -> bool {
+        let mut drafts = self.drafts.lock();
+        let is_used = {
+            let state = draft.state();
+            state.fate == Fate::Named && (state.writers > 0 || state.is_pending())
+        };
+        if !is_used {
+            self.retire_from(&mut drafts, draft);
+        }
+        !is_used
+    }
+
+    /// Ends a draft: what the inode is, S3 says from now on.
+    pub(super) fn retire(&self, draft: &Arc<Draft>) {
+        self.retire_from(&mut self.drafts.lock(), draft);
+    }
+
+    fn retire_from(&self, drafts: &mut HashMap<u64, Arc<Draft>>, draft: &Arc<Draft>) {
+        let place = draft.place();
+        let is_it = drafts.get(&place).is_some_and(|d| Arc::ptr_eq(d, draft));
+        if is_it {
+            drafts.remove(&place);
+            self.inodes.lock().set_drafted(place, false);
+        }
+    }
+
+    /// The draft that a handle writes to; begun if there is none.
+    ///
+    /// Errors: `ESTALE` if the file is being changed from another version than the handle has
+    /// open.
+    pub(super) async fn attach(
+        &self,
+        asker: &Asker,
+        file: &OpenFile,
+        truncate: bool,
+    ) -> Result<Arc<Draft>, FsError> {
+        loop {
+            if let Some(draft) = &*file.draft.lock() {
+                return Ok(Arc::clone(draft));
+            }
+            let _place = self.keeps_its_place(file.number).await;
+            let remote = file.remote();
+            let draft = match (self.draft(file.number), remote) {
+                (Some(draft), Some(remote)) if !draft.knows(&remote) => {
+                    if file.is_at(&remote) {
+                        return Err(StoreError::Changed.into());
+                    }
+                    // Stored just now.
+                    continue;
+                }
+                (Some(draft), _) => draft,
+                (None, Some(remote)) => {
+                    // What it has open may be stored anew by somebody else here meanwhile: to
+                    // begin from the old one would be a conflict with oneself.
+                    let is_still = || file.is_at(&remote);
+                    let begun = self.begin_on(asker, file.number, &remote, truncate, is_still);
+                    match begun.await {
+                        Err(FsError::Store(StoreError::Changed)) if !file.is_at(&remote) => {
+                            continue;
+                        }
+                        begun => begun?,
+                    }
+                }
+                (None, None) if file.remote().is_some() => continue,
+                (None, None) => return Err(StoreError::Changed.into()),
+            };
+            let mut mine = file.draft.lock();
+            if let Some(mine) = &*mine {
+                return Ok(Arc::clone(mine));
+            }
+            if file.is_released() {
+                return Err(FsError::BadHandle);
+            }
+            if self.take(&draft) {
+                *mine = Some(Arc::clone(&draft));
+                return Ok(draft);
+            }
+            // The last one who wrote to it has closed just now.
+        }
+    }
+
+    /// Begins a draft on an object that is there.
+    ///
+    /// Errors: `ESTALE` if `is_still` says no when all is ready.
+    pub(super) async fn begin_on(
+        &self,
+        asker: &Asker,
+        number: u64,
+        remote: &Arc<Remote>,
+        truncate: bool,
+        is_still: impl FnOnce() -> bool,
+    ) -> Result<Arc<Draft>, FsError> {
+        let size = remote.object.size;
+        let remote = self.with_facts(asker, remote).await?;
+        let mut state = State::of(remote);
+        let unlinked = self.inode(number)?.unlinked;
+        if unlinked {
+            state.fate = Fate::Unlinked;
+        }
+        if truncate {
+            state.content.set_size(0);
+            state.delta.set_size(0);
+            state.bytes_changed();
+        }
+        let draft = self.begin(number, state)?;
+        if unlinked {
+            self.throw_out(draft.id);
+        }
+        if !truncate && size <= SINGLE {
+            let whole = 0..size;
+            if let Err(error) = self.hydrate(asker, &draft, whole).await {
+                self.throw_out(draft.id);
+                return Err(error);
+            }
+        }
+        let installed = self.install(draft, is_still);
+        Ok(installed.ok_or(StoreError::Changed)?)
+    }
+
+    /// Whether an inode is still what was to be read from this.
+    pub(super) fn is_still(&self, number: u64, remote: &Remote) -> bool {
+        let inodes = self.inodes.lock();
+        let object = inodes.get(number).and_then(|inode| inode.kind.object());
+        object.is_some_and(|object| object.etag == remote.object.etag)
+    }
+
+    /// An inode's object and key as something to read from.
+    pub(super) fn remote_of(&self, number: u64) -> Result<Option<Arc<Remote>>, FsError> {
+        let inode = self.inode(number)?;
+        let object = match inode.kind {
+            Kind::Directory(_) => return Err(FsError::IsADirectory),
+            Kind::File(object) | Kind::Symlink(object) => object,
+        };
+        if object.etag.is_empty() {
+            return Ok(None);
+        }
+        let remote = Remote::new(inode.version, self.key(number)?, object);
+        Ok(Some(Arc::new(remote)))
+    }
+}

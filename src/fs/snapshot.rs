@@ -1,0 +1,85 @@
+//! What is stored: a draft as it was at one moment.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::draft::State;
+use super::extents::Extents;
+use super::file::Remote;
+use crate::store::metadata::Metadata;
+use crate::store::write::{Condition, Header};
+use crate::store::{Facts, Object};
+
+/// What is stored: a draft as it was at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Snapshot {
+    pub(super) key: String,
+    pub(super) content: Extents,
+    pub(super) delta: Extents,
+    pub(super) sources: Vec<Arc<Remote>>,
+    pub(super) base: Option<Object>,
+    pub(super) posix: Metadata,
+    pub(super) kept: Option<Arc<Facts>>,
+    pub(super) content_type: String,
+    pub(super) version: u64,
+    pub(super) dirty: bool,
+    pub(super) nonce: String,
+}
+
+impl Snapshot {
+    pub(super) fn of(state: &State) -> Self {
+        Self {
+            key: state.key.clone(),
+            content: state.content.clone(),
+            delta: state.delta.clone(),
+            sources: state.sources.clone(),
+            base: state.base.clone(),
+            posix: state.posix.clone(),
+            kept: state.kept.clone(),
+            content_type: state.content_type(),
+            version: state.version,
+            dirty: state.dirty,
+            nonce: state.nonce.clone(),
+        }
+    }
+
+    /// The mark of this upload.
+    pub(super) fn mark(&self) -> String {
+        format!("{}-{}", self.nonce, self.version)
+    }
+
+    /// What the object carries.
+    pub(super) fn header(&self) -> Header {
+        let mut posix = self.posix.clone();
+        posix.nonce = Some(self.mark());
+        Header {
+            content_type: self.content_type.clone(),
+            metadata: posix.write().into_iter().collect(),
+            kept: self.kept.clone(),
+        }
+    }
+
+    /// What must stand under the name for this to replace it.
+    pub(super) fn condition(&self) -> Condition {
+        match &self.base {
+            Some(base) => Condition::Is(base.etag.clone()),
+            None => Condition::Absent,
+        }
+    }
+
+    /// What stands there once it is stored.
+    pub(super) fn object(&self, etag: String) -> Object {
+        let mut facts = self.kept.as_deref().cloned().unwrap_or_default();
+        facts.posix = self.posix.clone();
+        facts.posix.nonce = Some(self.mark());
+        facts.content_type = Some(self.content_type.clone());
+        facts.version_id = None;
+        facts.complete = true;
+        Object {
+            size: self.content.size(),
+            modified: SystemTime::now(),
+            etag,
+            facts: Some(facts.into()),
+        }
+    }
+}
