@@ -1,12 +1,14 @@
 //! Directories that are renamed, and what happens when that is interrupted.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use s3mfa_sandbox::{Kind, Matcher};
 
-use crate::scene::{Mount, Scene, errno, noise, wait_until};
+use crate::scene::{Mount, Scene, errno, holds_within, noise, wait_until};
 
 /// How many files there are: some are copied at a time, and not all of them.
 const FILES: usize = 100;
@@ -134,4 +136,35 @@ fn what_somebody_else_puts_into_a_directory_that_is_renamed_stays() {
     scene.bucket.remove("old/0");
     scene.bucket.remove("old/zzz");
     assert!(is_at(&scene, "new", &files));
+}
+
+#[test]
+fn what_is_begun_before_a_directory_is_renamed_moves_along() {
+    let scene = Scene::new();
+    let bytes = noise(7, 3 << 20);
+    scene.bucket.put("old/f", bytes.clone());
+    scene.bucket.put("old/g", "g");
+    let mount = scene.mount(&[]);
+    let faults = scene.sandbox.faults();
+    let file = OpenOptions::new().write(true).open(mount.file("old/f"));
+    let file = file.unwrap();
+    // Its rest is to be fetched before a part of it is changed.
+    faults.stall(Matcher::kind(Kind::Get).nth(1), 1);
+    let (wrote, renamed) = std::thread::scope(|threads| {
+        let writing = threads.spawn(|| file.write_all_at(b"changed", 5));
+        wait_until("the rest to be fetched", || faults.stalled() == 1);
+        let renaming = rename(&mount);
+        // It copies nothing as long as somebody is about to change something there.
+        let copies = || scene.sandbox.counts().of(Kind::Copy);
+        assert!(!holds_within(Duration::from_millis(300), || copies() > 0));
+        faults.release();
+        (writing.join().unwrap(), renaming.join().unwrap())
+    });
+    wrote.unwrap();
+    renamed.unwrap();
+    drop(file);
+    let mut changed = bytes;
+    changed[5..12].copy_from_slice(b"changed");
+    assert!(scene.bucket.get("new/f").unwrap() == changed);
+    assert_eq!(scene.bucket.keys(), ["new/f", "new/g"]);
 }

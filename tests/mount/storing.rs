@@ -695,3 +695,35 @@ fn a_file_is_read_on_while_it_or_its_directory_is_renamed() {
     }
     assert_eq!(scene.bucket.keys(), ["e/", "e/g"]);
 }
+
+#[test]
+fn what_is_written_after_a_conflict_is_kept_beside_as_well() {
+    let scene = Scene::new();
+    scene.bucket.put("f.txt", "one");
+    let mount = scene.mount(&["--prompt-timeout", "1"]);
+    let open = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(mount.file("f.txt"));
+    let file = open.unwrap();
+    file.write_all_at(b"mine", 0).unwrap();
+    scene.bucket.put("f.txt", "theirs");
+    assert_eq!(errno(file.sync_all()), libc::ESTALE);
+    let other = beside(&scene, "f", "f.txt");
+    // Who has it open goes on with that, and everybody else sees what is there now.
+    let mut bytes = [0; 4];
+    file.read_exact_at(&mut bytes, 0).unwrap();
+    assert_eq!(&bytes, b"mine");
+    assert_eq!(fs::read(mount.file("f.txt")).unwrap(), b"theirs");
+    file.write_all_at(b" and more", 4).unwrap();
+    scene.sandbox.sessions().expire_all();
+    assert_eq!(errno(file.sync_all()), libc::EKEYEXPIRED);
+    drop(file);
+    let status = mount.status(&scene);
+    assert_eq!(status["pending_uploads"][0]["key"], other.as_str());
+    assert!(scene.pinentry.answer(&scene.device.unspent_code()));
+    wait_until("nothing pending", || pending(&mount, &scene) == 0);
+    assert_eq!(scene.bucket.get(&other).unwrap(), "mine and more");
+    assert_eq!(scene.bucket.get("f.txt").unwrap(), "theirs");
+    assert_eq!(scene.bucket.keys().len(), 2);
+}
