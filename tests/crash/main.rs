@@ -190,6 +190,19 @@ fn check(there: &BTreeMap<String, Vec<u8>>, state: &State, told: &impl Fn() -> S
             group[0].0
         );
     }
+    if let Some(either) = &state.either {
+        let count = |keys: &BTreeMap<String, Vec<u8>>| {
+            let is_there = |(key, bytes): &(&String, &Vec<u8>)| there.get(*key) == Some(*bytes);
+            keys.iter().filter(is_there).count()
+        };
+        let [old, new] = either.each_ref().map(count);
+        let all = either[0].len();
+        assert!(
+            (old, new) == (all, 0) || (old, new) == (0, all),
+            "{}: half a directory: {old} and {new} of {all}",
+            told()
+        );
+    }
     for directory in &state.directories {
         assert!(
             there.contains_key(&format!("{directory}/")),

@@ -52,6 +52,8 @@ pub struct State {
     pub files: BTreeMap<String, Vec<Option<Vec<u8>>>>,
     /// Of each group at least one must be there.
     pub one_of: Vec<Vec<(String, Vec<u8>)>>,
+    /// Of two whole sets of keys, with their bytes, exactly one must be there.
+    pub either: Option<[BTreeMap<String, Vec<u8>>; 2]>,
     pub directories: BTreeSet<String>,
 }
 
@@ -159,6 +161,7 @@ impl Workload {
                         allowed.truncate(1);
                     }
                     self.state.one_of.clear();
+                    self.state.either = None;
                     self.done.fetch_add(1, Ordering::Relaxed);
                 }
                 Err(error) => {
@@ -356,12 +359,15 @@ impl Workload {
                 (name, new, bytes)
             })
             .collect();
+        let mut either =
+            [&from, &to].map(|name| BTreeMap::from([(format!("{name}/"), Vec::new())]));
         for (name, new, bytes) in &moved {
             self.state.maybe(name, None);
             self.state.maybe(new, Some(bytes.clone()));
-            let group = [name, new].map(|name| (name.clone(), bytes.clone()));
-            self.state.one_of.push(group.to_vec());
+            either[0].insert(name.clone(), bytes.clone());
+            either[1].insert(new.clone(), bytes.clone());
         }
+        self.state.either = Some(either);
         self.state.directories.remove(&from);
         fs::rename(self.path(&from), self.path(&to))?;
         for (name, new, bytes) in moved {
