@@ -5,13 +5,16 @@
 //! - [`tree`] resolves names: lookup, attributes, open.
 //! - [`inodes`] numbers files and directories; [`names`] says which keys can be paths.
 //! - [`listing`] streams directories in pages; [`known`] remembers them.
-//! - [`mod@file`] reads; [`pages`] holds what was read; [`ahead`] says what to read next.
-//! - [`draft`] is a file that is being changed, in the spool; [`extents`] knows where its bytes
-//!   are, and [`edit`] reads and changes them. [`publish`] stores it, [`upload`] sends it
-//!   ([`plan`]: in which parts; [`stream_out`]: while it is still being written), [`aside`] keeps
-//!   both versions after a conflict, [`recover`] takes up what a crash has left.
-//! - [`create`], [`remove`] and [`rename`] change names; [`attributes`] and [`xattr`] what is
-//!   kept in metadata, which [`index`] remembers over remounts.
+//! - [`mod@file`] opens and reads; [`fetch`] brings what is read into [`pages`]; [`ahead`] says
+//!   what to read next.
+//! - [`draft`] is a file that is being changed, in the spool, from [`attach`] on; [`extents`]
+//!   knows where its bytes are, and [`edit`] reads and changes them. After [`closing`],
+//!   [`publish`] stores it as it was at one moment ([`snapshot`]), [`upload`] sends it ([`plan`]:
+//!   in which parts; [`stream_out`]: while it is still being written), [`aside`] keeps both
+//!   versions after a conflict, [`recover`] takes up what a crash has left.
+//! - [`create`], [`remove`] and [`rename`] change names, [`moving`] those of directories;
+//!   [`attributes`] and [`xattr`] what is kept in metadata, which [`index`] remembers over
+//!   remounts.
 //! - [`kernel`] takes back what the kernel has cached.
 //! - [`caller`] knows who asks, and whether somebody wants that program to stop.
 //!
