@@ -104,8 +104,7 @@ pub(crate) struct State {
     pub(super) failed: Option<String>,
     /// That reason may pass by itself.
     pub(super) may_pass: bool,
-    /// The entry of the journal with what was closed before this change. See
-    /// [`FileSystem::write`].
+    /// The entry of the journal with what was closed before this change: see [`super::edit`].
     pub(super) before: Option<u64>,
     /// How many extents the journal knows.
     pub(super) journalled: usize,
