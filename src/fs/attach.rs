@@ -15,6 +15,20 @@ use crate::store::StoreError;
 /// doubled: what was never closed is journalled to be found again, not to be complete.
 const JOURNALLED: usize = 64;
 
+/// A draft that is not ready yet. Whoever waits for it may be stopped, and then it goes.
+struct Begun<'a> {
+    fs: &'a FileSystem,
+    id: Option<u64>,
+}
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        if let Some(id) = self.id {
+            self.fs.throw_out(id);
+        }
+    }
+}
+
 impl FileSystem {
     /// The draft of an inode, if it is being changed.
     pub(crate) fn draft(&self, number: u64) -> Option<Arc<Draft>> {
@@ -112,7 +126,7 @@ impl FileSystem {
     /// Errors: `ESTALE` if the file is being changed from another version than the handle has
     /// open.
     pub(super) async fn attach(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         file: &OpenFile,
         truncate: bool,
@@ -121,7 +135,7 @@ impl FileSystem {
             if let Some(draft) = &*file.draft.lock() {
                 return Ok(Arc::clone(draft));
             }
-            let _place = self.keeps_its_place(file.number).await;
+            let _place = self.keeps_its_place(asker, file.number).await?;
             let remote = file.remote();
             let draft = match (self.draft(file.number), remote) {
                 (Some(draft), Some(remote)) if !draft.knows(&remote) => {
@@ -152,6 +166,8 @@ impl FileSystem {
                 return Ok(Arc::clone(mine));
             }
             if file.is_released() {
+                drop(mine);
+                self.end_if_unused(&draft);
                 return Err(FsError::BadHandle);
             }
             if self.take(&draft) {
@@ -186,16 +202,17 @@ impl FileSystem {
             state.bytes_changed();
         }
         let draft = self.begin(number, state)?;
+        let mut begun = Begun {
+            fs: self,
+            id: Some(draft.id),
+        };
         if unlinked {
             self.throw_out(draft.id);
         }
         if !truncate && size <= SINGLE {
-            let whole = 0..size;
-            if let Err(error) = self.hydrate(asker, &draft, whole).await {
-                self.throw_out(draft.id);
-                return Err(error);
-            }
+            self.hydrate(asker, &draft, 0..size).await?;
         }
+        begun.id = None;
         let installed = self.install(draft, is_still);
         Ok(installed.ok_or(StoreError::Changed)?)
     }

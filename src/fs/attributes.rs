@@ -144,7 +144,7 @@ impl FileSystem {
             let draft = match self.draft(number) {
                 Some(draft) => draft,
                 None => {
-                    let _place = self.keeps_its_place(number).await;
+                    let _place = self.keeps_its_place(asker, number).await?;
                     let inode = self.confirm_lately(asker, number).await?;
                     let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
                     let is_still = || self.is_still(number, &remote);
@@ -216,7 +216,7 @@ impl FileSystem {
             let (draft, open) = match self.draft(number) {
                 Some(draft) => (draft, true),
                 None => {
-                    let _place = self.keeps_its_place(number).await;
+                    let _place = self.keeps_its_place(asker, number).await?;
                     let inode = self.confirm_lately(asker, number).await?;
                     let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
                     let remote = self.with_facts(asker, &remote).await?;
@@ -280,12 +280,13 @@ impl FileSystem {
 
     /// The attributes of a directory are its marker's.
     async fn change_directory(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         inode: &Inode,
         change: impl FnOnce(&mut Metadata) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let number = inode.number;
+        let _place = self.keeps_its_place(asker, number).await?;
         let key = self.key(number);
         let is_bucket = number == ROOT && self.prefix.is_empty();
         if is_bucket || key.is_err() {

@@ -82,7 +82,8 @@ impl FileSystem {
         asker: &Asker,
         draft: &Arc<Draft>,
     ) -> Result<(), FsError> {
-        if !self.budget.write_back {
+        // What has left a full spool is nowhere else until all of it is stored.
+        if !self.budget.write_back || draft.state().is_partly_sent() {
             return self.publish(asker, draft).await;
         }
         let pending = draft.state().is_pending();

@@ -39,7 +39,11 @@ impl FileSystem {
         birth: Birth,
         exclusive: bool,
     ) -> Result<(Inode, u64), FsError> {
-        let _place = self.keeps_its_place(parent).await;
+        let place = self.keeps_its_place(asker, parent).await?;
+        if place.has_waited {
+            // The kernel has looked it up in a directory that was just moving: once more.
+            return Err(StoreError::Changed.into());
+        }
         let (name, key) = self.new_key(parent, name)?;
         // The kernel has looked it up just now, but somebody may have made it since.
         let known = self.inodes.lock().find(parent, name).cloned();
@@ -110,13 +114,13 @@ impl FileSystem {
 
     /// Makes a directory: a marker, so that it stays when it is empty.
     pub(crate) async fn make_directory(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         parent: u64,
         name: &OsStr,
         birth: Birth,
     ) -> Result<Inode, FsError> {
-        let _place = self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(asker, parent).await?;
         let (name, key) = self.new_key(parent, name)?;
         self.keep_directory(asker, parent).await?;
         let posix = self.born(parent, birth, libc::S_IFDIR);
@@ -136,7 +140,7 @@ impl FileSystem {
 
     /// Makes a symbolic link: an object whose content is the target, as s3fs has it.
     pub(crate) async fn make_symlink(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         parent: u64,
         name: &OsStr,
@@ -149,7 +153,7 @@ impl FileSystem {
         if target.len() > LONGEST_TARGET {
             return Err(FsError::NameTooLong);
         }
-        let _place = self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(asker, parent).await?;
         let (name, key) = self.new_key(parent, name)?;
         self.keep_directory(asker, parent).await?;
         let birth = Birth {

@@ -20,9 +20,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::FsError;
-use super::extents::Extents;
+use super::extents::{Extents, From as Origin};
 use super::file::Remote;
-use super::stream_out::Ahead;
+use super::stream_out::{Ahead, IN_UPLOAD};
 use crate::spool::SpoolFile;
 use crate::store::metadata::{Metadata, content_type};
 use crate::store::{Facts, Object};
@@ -222,10 +222,13 @@ impl State {
         self
     }
 
-    /// Whether it began from this version, or has been stored as it since.
+    /// Whether it began from this version, or has been stored as it since. A copy under another
+    /// name has the same version, and may have another tag.
     pub(super) fn knows(&self, remote: &Remote) -> bool {
         let mut sources = self.sources.iter();
-        sources.any(|source| source.object.etag == remote.object.etag)
+        sources.any(|source| {
+            source.object.etag == remote.object.etag || source.version == remote.version
+        })
     }
 
     /// Whether there is something to be stored.
@@ -236,6 +239,13 @@ impl State {
     /// Whether it is to be stored without anybody doing anything more.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_pending() && (self.closed || self.writers == 0)
+    }
+
+    /// Whether it has bytes that are nowhere but in a part of an upload.
+    pub(super) fn is_partly_sent(&self) -> bool {
+        let pieces = self.content.pieces(0..self.size());
+        let mut origins = pieces.into_iter().filter_map(|piece| piece.from);
+        origins.any(|from| matches!(from, Origin::Remote { source, .. } if source == IN_UPLOAD))
     }
 
     /// Its size in bytes.

@@ -199,8 +199,14 @@ impl FileSystem {
         state.closed = false;
         if state.fate == Fate::Named {
             // On the disk before a byte changes: half of the change would be stored otherwise.
-            self.journal(draft, state)?;
-            self.spool()?.sync(None)?;
+            let mut told = || {
+                self.journal(draft, state)?;
+                Ok::<_, FsError>(self.spool()?.sync(None)?)
+            };
+            if let Err(error) = told() {
+                state.closed = true;
+                return Err(error);
+            }
         }
         Ok(true)
     }

@@ -137,6 +137,33 @@ pub(crate) enum KernelPages {
     Bypass,
 }
 
+/// A handle that nobody has yet. Whoever opens it may be stopped while that waits: then nobody
+/// writes to what it has begun.
+struct Opening<'a> {
+    fs: &'a Arc<FileSystem>,
+    file: Option<Arc<OpenFile>>,
+    /// There was no draft before.
+    begins: bool,
+}
+
+impl Drop for Opening<'_> {
+    fn drop(&mut self) {
+        let draft = self.file.take().and_then(|file| file.draft.lock().take());
+        let Some(draft) = draft else {
+            return;
+        };
+        {
+            let mut state = draft.state();
+            if self.begins && state.writers == 1 && state.flight.is_none() {
+                // It was to be empty for somebody who has not got it.
+                state.stored = state.version;
+                state.dirty = false;
+            }
+        }
+        self.fs.let_go(&draft);
+    }
+}
+
 impl FileSystem {
     /// Opens a file. Returns the handle, and what the kernel may do with its pages.
     ///
@@ -165,12 +192,19 @@ impl FileSystem {
         }
         let file = OpenFile::new(number, writes, self.source(number)?);
         file.is_used_by(caller);
+        let mut opening = Opening {
+            fs: self,
+            file: Some(Arc::new(file)),
+            begins: drafted.is_none(),
+        };
+        let file = opening.file.clone().ok_or(FsError::BadHandle)?;
         if truncate {
             let draft = self.attach_new(asker, &file, true).await?;
             self.resize(&draft, 0).await?;
         } else if writes && drafted.is_some() {
             self.attach_new(asker, &file, false).await?;
         }
+        opening.file = None;
         let keep = self.inodes.lock().cache_in_kernel(number);
         let mut files = self.files.lock();
         // It may have been stored since. With this lock, no more: from here on, who stores it
@@ -179,7 +213,7 @@ impl FileSystem {
             file.follow(source);
         }
         let differs = |other: &Arc<OpenFile>| {
-            let version = |file: &OpenFile| file.remote().map(|remote| remote.version);
+            let version = |file: &Arc<OpenFile>| file.remote().map(|remote| remote.version);
             other.number == number && version(other) != version(&file)
         };
         let pages = match keep {
@@ -188,7 +222,7 @@ impl FileSystem {
             false if drafted.is_none() && files.any(differs) => KernelPages::Bypass,
             false => KernelPages::Fresh,
         };
-        Ok((files.open(Arc::new(file)), pages))
+        Ok((files.open(file), pages))
     }
 
     /// The draft that a handle writes to which nobody knows yet: who stores the file just now
@@ -201,6 +235,9 @@ impl FileSystem {
     ) -> Result<Arc<Draft>, FsError> {
         let version = |remote: &Option<Arc<Remote>>| remote.as_ref().map(|remote| remote.version);
         loop {
+            // Nor does who renames it.
+            let _place = self.keeps_its_place(asker, file.number).await?;
+            file.follow(self.source(file.number)?);
             match self.attach(asker, file, truncate).await {
                 Err(FsError::Store(StoreError::Changed)) => {
                     let source = self.source(file.number)?;

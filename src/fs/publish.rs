@@ -113,6 +113,8 @@ impl FileSystem {
                 tracing::warn!("{}: {failed}", draft.state().key);
             }
             land.send_replace(Some(outcome));
+            // Who wrote to it may have closed it just now.
+            fs.end_if_unused(&draft);
             fs.stored_something.send_modify(|count| *count += 1);
         });
         flight

@@ -54,11 +54,13 @@ impl FileSystem {
     /// Takes up what earlier runs have left. Nothing is sent yet: see [`Self::go_on`].
     pub(crate) fn take_up(self: &Arc<Self>, entries: Vec<Found>) -> Recovered {
         let mut recovered = Recovered::default();
+        let mut removed = Vec::new();
         for entry in entries {
             let id = entry.id;
             match serde_json::from_str::<Kept>(&entry.record) {
                 Ok(Kept::Delete(hidden)) => {
                     let hidden = Hidden { id, ..hidden };
+                    removed.extend(hidden.change.clone());
                     self.hidden.lock().insert(hidden.key.clone(), hidden);
                     recovered.deletions += 1;
                 }
@@ -74,7 +76,28 @@ impl FileSystem {
                 ),
             }
         }
+        self.drop_removed(&removed, &mut recovered);
         recovered
+    }
+
+    /// What was removed before it was stored is not stored.
+    fn drop_removed(&self, removed: &[String], recovered: &mut Recovered) {
+        let found: Vec<Arc<Draft>> = self.drafts.lock().values().cloned().collect();
+        for draft in found {
+            if removed.contains(&draft.state().nonce) {
+                self.retire(&draft);
+                self.throw_out(draft.id);
+                recovered.closed -= 1;
+            }
+        }
+        self.torn.lock().retain(|draft| {
+            let stays = !removed.contains(&draft.state().nonce);
+            if !stays {
+                self.throw_out(draft.id);
+                recovered.torn -= 1;
+            }
+            stays
+        });
     }
 
     fn take_up_file(self: &Arc<Self>, entry: Found, record: Record, recovered: &mut Recovered) {

@@ -28,6 +28,9 @@ pub(crate) struct Hidden {
     pub(super) number: u64,
     pub(super) key: String,
     pub(super) object: Object,
+    /// The mark of the change that was to be stored in its place, and goes with it.
+    #[serde(default)]
+    pub(super) change: Option<String>,
     /// It is being deleted.
     #[serde(skip)]
     pub(super) is_going: bool,
@@ -41,7 +44,7 @@ impl FileSystem {
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        let _place = self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(asker, parent).await?;
         let name = from_kernel(name)?;
         let inode = self.named(asker, parent, name).await?;
         if inode.kind.is_directory() {
@@ -50,35 +53,72 @@ impl FileSystem {
         self.keep_directory(asker, parent).await?;
         let key = self.key(inode.number)?;
         let mut held = self.hold(inode.number).await;
-        if let Err(error) = self.take_away(asker, inode.number, &key, &mut held).await {
-            self.let_loose(held);
-            return Err(error);
-        }
+        let away = self.take_away(asker, inode.number, &key, &mut held).await;
+        let noted = match away {
+            Ok(noted) => noted,
+            Err(error) => {
+                self.let_loose(held);
+                return Err(error);
+            }
+        };
         self.index.remove(&key);
         self.inodes.lock().unlink(inode.number);
         self.names_changed(parent, name, None);
         if let Some(draft) = self.draft(inode.number) {
             self.let_fall(&draft);
         }
+        if let Some(noted) = noted {
+            self.throw_out(noted);
+        }
         Ok(())
     }
 
-    /// Takes a file away from the bucket, if it is there.
+    /// Takes a file away from the bucket, if it is there. Returns the entry of the journal that
+    /// says so, to be thrown out when nothing else there speaks of the file.
     async fn take_away(
         self: &Arc<Self>,
         asker: &Asker,
         number: u64,
         key: &str,
         held: &mut Option<Held>,
-    ) -> Result<(), FsError> {
+    ) -> Result<Option<u64>, FsError> {
         let Some(object) = self.stands_for(asker, number, held.as_ref()).await? else {
-            return Ok(());
+            return Ok(None);
         };
-        if self.keeps_for_readers(asker, number, held).await? {
-            self.remove(asker, number, key, &object).await
-        } else {
-            self.hide(number, key.to_owned(), object)
+        let is_kept = self.keeps_for_readers(asker, number, held).await?;
+        let change = held.as_ref().and_then(|held| {
+            let state = held.draft.state();
+            state.is_pending().then(|| state.nonce.clone())
+        });
+        let hidden = Hidden {
+            id: self.spool()?.new_id(),
+            number,
+            key: key.to_owned(),
+            object,
+            change,
+            is_going: false,
+        };
+        if !is_kept {
+            self.note(&hidden)?;
+            self.hidden.lock().insert(hidden.key.clone(), hidden);
+            return Ok(None);
         }
+        // Whoever finds what was to be stored finds that it was removed, too.
+        let noted = hidden.change.is_some().then_some(hidden.id);
+        if noted.is_some() {
+            self.note(&hidden)?;
+        }
+        let removed = self.remove(asker, number, key, &hidden.object).await;
+        if let (Some(noted), Err(_)) = (noted, &removed) {
+            self.throw_out(noted);
+        }
+        removed.map(|()| noted)
+    }
+
+    /// Tells the journal that an object is to be deleted.
+    fn note(&self, hidden: &Hidden) -> Result<(), FsError> {
+        let kept = super::recover::Kept::Delete(hidden.clone());
+        Ok(self.spool()?.put(hidden.id, &kept)?)
     }
 
     /// Removes an empty directory.
@@ -88,7 +128,7 @@ impl FileSystem {
         parent: u64,
         name: &OsStr,
     ) -> Result<(), FsError> {
-        let _place = self.keeps_its_place(parent).await;
+        let _place = self.keeps_its_place(asker, parent).await?;
         let name = from_kernel(name)?;
         let inode = self.named(asker, parent, name).await?;
         if !inode.kind.is_directory() {
@@ -149,7 +189,7 @@ impl FileSystem {
 
     /// The inode of a name, asked for if it is not known.
     pub(super) async fn named(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         parent: u64,
         name: &str,
@@ -275,22 +315,6 @@ impl FileSystem {
     pub(super) async fn forget_discarded(self: &Arc<Self>) -> Result<(), FsError> {
         let fs = Arc::clone(self);
         blocking(move || Ok(fs.spool()?.forget()?)).await?
-    }
-
-    /// Takes the name away here, and remembers to take it away in the bucket.
-    fn hide(&self, number: u64, key: String, object: Object) -> Result<(), FsError> {
-        let id = self.spool()?.new_id();
-        let hidden = Hidden {
-            id,
-            number,
-            key: key.clone(),
-            object,
-            is_going: false,
-        };
-        self.spool()?
-            .put(id, &super::recover::Kept::Delete(hidden.clone()))?;
-        self.hidden.lock().insert(key, hidden);
-        Ok(())
     }
 
     /// A handle was closed: what was kept only for it goes.

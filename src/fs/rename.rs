@@ -22,8 +22,8 @@ impl FileSystem {
         (new_parent, new_name): (u64, &OsStr),
         keep_target: bool,
     ) -> Result<(), FsError> {
-        let _place = self.keeps_its_place(parent).await;
-        let _new_place = self.keeps_its_place(new_parent).await;
+        let _place = self.keeps_its_place(asker, parent).await?;
+        let _new_place = self.keeps_its_place(asker, new_parent).await?;
         let name = from_kernel(name)?;
         let (new_name, new_key) = self.new_key(new_parent, new_name)?;
         if (parent, name) == (new_parent, new_name) {
@@ -47,6 +47,9 @@ impl FileSystem {
         self.keep_directory(asker, parent).await?;
         self.keep_directory(asker, new_parent).await?;
         let mut held = Vec::new();
+        let files = (!inode.kind.is_directory())
+            .then(|| [Some(inode.number), target.as_ref().map(|t| t.number)]);
+        let _leaving = self.leaves(files.into_iter().flatten().flatten()).await;
         let renamed = if inode.kind.is_directory() {
             self.rename_directory(asker, &inode, target.as_ref(), &new_key, &mut held)
                 .await
@@ -154,7 +157,13 @@ impl FileSystem {
                 "{}: somebody else has changed it while it was renamed to {new_key}; both stay",
                 remote.key
             ),
-            outcome => outcome?,
+            Ok(()) => {}
+            // The name stays, and the copy as well.
+            Err(error) => {
+                self.lead(inode.number, &remote.key, &remote.object);
+                self.listings.lock().clear();
+                return Err(error.into());
+            }
         }
         self.index.remove(&remote.key);
         self.moved(inode.number, new_key, copy);

@@ -1,5 +1,6 @@
 //! Names to inodes: lookup and attributes.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use tokio::join;
@@ -18,7 +19,7 @@ impl FileSystem {
     ///
     /// Names are content: without a session this waits for one.
     pub(crate) async fn lookup(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         parent: u64,
         name: &std::ffi::OsStr,
@@ -27,6 +28,7 @@ impl FileSystem {
         if !self.inode(parent)?.kind.is_directory() {
             return Err(FsError::NotADirectory);
         }
+        self.has_moved(asker, &self.key_in(parent, name)?).await?;
         let mut known = self.believed(parent, name);
         if known.is_none() && self.list_for_lookups(asker, parent).await? {
             known = self.believed(parent, name);

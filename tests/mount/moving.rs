@@ -168,3 +168,53 @@ fn what_is_begun_before_a_directory_is_renamed_moves_along() {
     assert!(scene.bucket.get("new/f").unwrap() == changed);
     assert_eq!(scene.bucket.keys(), ["new/f", "new/g"]);
 }
+
+#[test]
+fn a_directory_is_renamed_even_if_the_session_ends_before_the_old_objects_are_gone() {
+    let scene = Scene::new();
+    let files = furnish(&scene);
+    let mount = scene.mount(&["--prompt-timeout", "1"]);
+    scene
+        .sandbox
+        .faults()
+        .expire_before(Matcher::kind(Kind::Delete).nth(50));
+    fs::rename(mount.file("old"), mount.file("new")).unwrap();
+    let there = |name: &str| scene.bucket.get(name).is_some();
+    let all_new = |name: &String| there(&format!("new/{name}"));
+    assert!(files.keys().all(all_new));
+    assert!(there("old/"), "the marker is the last to go");
+    let status = mount.status(&scene);
+    assert_eq!(status["pending_uploads"][0]["key"], "new/");
+    // The dialog is open still. What is made under the old name is made once that is free.
+    assert!(scene.pinentry.answer(&scene.device.unspent_code()));
+    fs::create_dir(mount.file("old")).unwrap();
+    fs::write(mount.file("old/0"), "another").unwrap();
+    assert_eq!(fs::read(mount.file("new/0")).unwrap(), noise(0, 100));
+    assert_eq!(scene.bucket.get("old/0").unwrap(), "another");
+    scene.bucket.remove("old/0");
+    scene.bucket.remove("old/");
+    assert!(is_at(&scene, "new", &files));
+}
+
+#[test]
+fn what_is_made_while_its_directory_is_renamed_is_not_made_under_the_old_name() {
+    let scene = Scene::new();
+    let files = furnish(&scene);
+    let mount = scene.mount(&[]);
+    let faults = scene.sandbox.faults();
+    // All but one are gone, and the kernel knows nothing of it yet.
+    faults.hold_answer(Matcher::kind(Kind::Delete).nth(1), 1);
+    let renaming = rename(&mount);
+    let there = |name: &str| scene.bucket.get(name).is_some();
+    wait_until("it to go", || !there("old/3") && faults.stalled() == 1);
+    let opening = std::thread::spawn({
+        let path = mount.file("old/3");
+        move || OpenOptions::new().append(true).create(true).open(path)
+    });
+    assert!(!holds_within(Duration::from_millis(200), || opening.is_finished()));
+    faults.release();
+    renaming.join().unwrap().unwrap();
+    // When it is decided which file that is, there is none, nor a directory for a new one.
+    assert_eq!(errno(opening.join().unwrap()), libc::ENOENT);
+    assert!(is_at(&scene, "new", &files), "{:?}", scene.bucket.keys());
+}

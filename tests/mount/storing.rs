@@ -727,3 +727,56 @@ fn what_is_written_after_a_conflict_is_kept_beside_as_well() {
     assert_eq!(scene.bucket.get("f.txt").unwrap(), "theirs");
     assert_eq!(scene.bucket.keys().len(), 2);
 }
+
+#[test]
+fn a_file_that_cannot_be_deleted_under_its_old_name_keeps_it() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "old");
+    let mount = scene.mount(&[]);
+    let file = OpenOptions::new().write(true).open(mount.file("f"));
+    let file = file.unwrap();
+    let faults = scene.sandbox.faults();
+    faults.status(Kind::Delete, 403, "AccessDenied", 1);
+    let renamed = fs::rename(mount.file("f"), mount.file("g"));
+    assert_eq!(errno(renamed), libc::EACCES);
+    // What is written goes to where it was opened.
+    file.write_all_at(b"new", 0).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(scene.bucket.get("f").unwrap(), "new");
+    assert_eq!(scene.bucket.get("g").unwrap(), "old");
+    fs::rename(mount.file("f"), mount.file("g")).unwrap();
+    assert_eq!(scene.bucket.get("g").unwrap(), "new");
+    assert_eq!(scene.bucket.keys(), ["g"]);
+}
+
+#[test]
+fn what_is_removed_before_it_is_stored_does_not_come_back() {
+    for write_back in [true, false] {
+        let scene = Scene::new();
+        scene.bucket.put("f", "old");
+        let options: &[&str] = if write_back { &["--write-back"] } else { &[] };
+        let mut mount = scene.mount(options);
+        let faults = scene.sandbox.faults();
+        faults.status(Kind::Put, 403, "AccessDenied", 100);
+        let mut file = File::create(mount.file("f")).unwrap();
+        file.write_all(b"new").unwrap();
+        assert_eq!(file.sync_all().is_ok(), write_back);
+        drop(file);
+        wait_until("it to wait", || pending(&mount, &scene) == 1);
+        // It is gone there, and the daemon dies before it hears so.
+        faults.hold_answer(Matcher::kind(Kind::Delete).nth(1), 1);
+        let removing = std::thread::spawn({
+            let path = mount.file("f");
+            move || fs::remove_file(path)
+        });
+        wait_until("the deletion", || faults.stalled() == 1);
+        mount.signal(libc::SIGKILL);
+        let _ = mount.wait();
+        let _ = removing.join().unwrap();
+        drop(mount);
+        faults.clear();
+        let mount = scene.mount(&[]);
+        wait_until("the journal", || pending(&mount, &scene) == 0);
+        assert!(scene.bucket.keys().is_empty(), "{:?}", scene.bucket.keys());
+    }
+}

@@ -128,7 +128,8 @@ impl FileSystem {
     /// Until what is returned is dropped, nothing is made or changed below it.
     ///
     /// Errors: `EINVAL` if it were to move into itself; `ENOTEMPTY` if the target has names in
-    /// it. After any error while it copies, everything is as before.
+    /// it. After an error everything is as before, but if objects may be copied and not deleted:
+    /// then they are in both places.
     pub(super) async fn rename_directory(
         self: &Arc<Self>,
         asker: &Asker,
@@ -154,22 +155,44 @@ impl FileSystem {
             held.extend(self.hold_stored(asker, number).await?);
         }
         let mut run = Run::new(self.keys_below(inode.number));
-        self.is_at(&mut moved, Stage::Copying).await?;
+        if let Err(error) = self.is_at(&mut moved, Stage::Copying).await {
+            self.throw_out(moved.id);
+            return Err(error);
+        }
         let outcome = self.carry_on(asker, &mut moved, Some(&mut run)).await;
         self.listings.lock().clear();
-        match outcome {
-            Ok(()) => {
-                self.rebind_below(inode.number, &run);
-                Ok(busy)
-            }
-            Err(error) if moved.stage == Stage::Copying => {
+        if let Err(error) = outcome {
+            if moved.stage != Stage::Deleting {
                 self.turn_back(&mut moved).await;
-                Err(error)
+                return Err(error);
             }
-            Err(error) => {
-                tracing::warn!("{} ({error}): it is done by and by", moved.in_words());
-                Err(error)
+            if !may_pass(&error) {
+                self.give_up(&moved, &error);
+                return Err(error);
             }
+            // All of it is there under its new name, and the journal knows what is left to do.
+            tracing::warn!("{} ({error}): it is done by and by", moved.in_words());
+        }
+        self.rebind_below(inode.number, &run);
+        Ok(busy)
+    }
+
+    /// What is still there under the old name stays.
+    fn give_up(&self, moved: &Move, error: &FsError) {
+        tracing::warn!(
+            "what was copied from {} to {} cannot be deleted there: {error}",
+            moved.from,
+            moved.to
+        );
+        self.is_over(moved);
+    }
+
+    /// Nothing is left to do.
+    fn is_over(&self, moved: &Move) {
+        self.throw_out(moved.id);
+        if let Some(done) = self.moves.lock().under_way.get_mut(&moved.id) {
+            // Who works on it takes it away.
+            done.is_noted = false;
         }
     }
 
@@ -193,9 +216,14 @@ impl FileSystem {
         let outcome = self.carry_on(asker, &mut moved, None).await;
         self.listings.lock().clear();
         match outcome {
-            Err(error) if moved.stage == Stage::Copying && !may_pass(&error) => {
-                tracing::warn!("{} is not renamed to {}: {error}", moved.from, moved.to);
-                self.turn_back(&mut moved).await;
+            Err(error) if !may_pass(&error) => {
+                match moved.stage {
+                    Stage::Copying | Stage::Marking => {
+                        tracing::warn!("{} is not renamed to {}: {error}", moved.from, moved.to);
+                        self.turn_back(&mut moved).await;
+                    }
+                    Stage::Deleting | Stage::Undoing => self.give_up(&moved, &error),
+                }
                 Ok(())
             }
             Err(error) => {
@@ -282,11 +310,7 @@ impl FileSystem {
                 }
             }
         }
-        self.throw_out(moved.id);
-        if let Some(done) = self.moves.lock().under_way.get_mut(&moved.id) {
-            // Who works on it takes it away.
-            done.is_noted = false;
-        }
+        self.is_over(moved);
         Ok(())
     }
 

@@ -3,7 +3,8 @@
 //!
 //! What makes, changes or removes something [keeps its place](FileSystem::keeps_its_place) until
 //! that is done. A move [sets out](FileSystem::set_out) once nobody is at work below either of
-//! its names, and from then on nobody begins to be.
+//! its names, and from then on nobody begins to be. A file [leaves](FileSystem::leaves) its name
+//! in the same way. What a move has left to be done is done before anybody works where it began.
 //!
 //! Nobody waits in a circle: a move that has set out waits for nobody here, and one that has not
 //! is waited for by nobody. Two that keep the places which the other one wants to move cannot be:
@@ -25,7 +26,17 @@ pub(in crate::fs) struct Moves {
     pub(super) under_way: HashMap<u64, Move>,
     /// The keys of those who are at work, each with a slash behind it.
     at_work: HashMap<u64, String>,
+    /// The same of files that are getting another name, or are being replaced.
+    leaving: HashMap<u64, String>,
     next: u64,
+}
+
+/// What keeps somebody from working somewhere.
+enum Obstacle {
+    /// Somebody is at it.
+    Busy,
+    /// A move is not done, and nobody is at it.
+    Left(u64),
 }
 
 impl Moves {
@@ -44,14 +55,30 @@ impl Moves {
         self.under_way.values()
     }
 
-    fn is_moving(&self, key: &str) -> bool {
-        let mut busy = self.all().filter(|moved| moved.is_busy);
-        busy.any(|moved| key.starts_with(&moved.from))
+    fn obstacle(&self, key: &str) -> Option<Obstacle> {
+        if self.leaving.values().any(|leaving| leaving == key) {
+            return Some(Obstacle::Busy);
+        }
+        let moved = self.all().find(|moved| key.starts_with(&moved.from))?;
+        Some(match moved.is_busy || self.is_worked_in(&moved.from) {
+            true => Obstacle::Busy,
+            false => Obstacle::Left(moved.id),
+        })
     }
 
-    fn is_worked_at(&self, moved: &Move) -> bool {
+    fn is_worked_in(&self, prefix: &str) -> bool {
         let mut keys = self.at_work.values();
-        keys.any(|key| key.starts_with(&moved.from) || key.starts_with(&moved.to))
+        keys.any(|key| key.starts_with(prefix))
+    }
+
+    fn is_worked_at(&self, key: &str) -> bool {
+        let mut keys = self.at_work.values().chain(self.leaving.values());
+        keys.any(|at_work| at_work == key)
+    }
+
+    fn id(&mut self) -> u64 {
+        self.next += 1;
+        self.next
     }
 }
 
@@ -61,6 +88,27 @@ pub(in crate::fs) struct InPlace<'a> {
     fs: &'a FileSystem,
     /// `None` for what has no name any more.
     id: Option<u64>,
+    /// Something has moved in between.
+    pub(in crate::fs) has_waited: bool,
+}
+
+/// A file is getting another name: nobody begins to change it meanwhile.
+#[must_use]
+pub(in crate::fs) struct Leaving<'a> {
+    fs: &'a FileSystem,
+    ids: Vec<u64>,
+}
+
+impl Drop for Leaving<'_> {
+    fn drop(&mut self) {
+        {
+            let leaving = &mut self.fs.moves.lock().leaving;
+            for id in &self.ids {
+                leaving.remove(id);
+            }
+        }
+        self.fs.place_is_free();
+    }
 }
 
 impl Drop for InPlace<'_> {
@@ -96,30 +144,101 @@ impl Drop for Busy {
 impl FileSystem {
     /// Whoever is going to work at an inode, or in it, waits here while it is in a directory that
     /// is being renamed. The directory stays what it is until what is returned is dropped.
-    pub(in crate::fs) async fn keeps_its_place(&self, number: u64) -> InPlace<'_> {
+    ///
+    /// Errors: why a move that was left half done there cannot be finished.
+    pub(in crate::fs) async fn keeps_its_place(
+        self: &Arc<Self>,
+        asker: &Asker,
+        number: u64,
+    ) -> Result<InPlace<'_>, FsError> {
+        let mut changes = self.places.subscribe();
+        let mut has_waited = false;
+        loop {
+            changes.borrow_and_update();
+            let obstacle = {
+                let mut moves = self.moves.lock();
+                // A move is over only after the names have changed.
+                let key = self.place_of(number);
+                match key.as_ref().and_then(|key| moves.obstacle(key)) {
+                    None => {
+                        let id = key.map(|key| {
+                            let id = moves.id();
+                            moves.at_work.insert(id, key);
+                            id
+                        });
+                        return Ok(InPlace {
+                            fs: self,
+                            id,
+                            has_waited,
+                        });
+                    }
+                    Some(obstacle) => obstacle,
+                }
+            };
+            has_waited = true;
+            match obstacle {
+                // The sender lives in this filesystem.
+                Obstacle::Busy => drop(changes.changed().await),
+                Obstacle::Left(id) => self.go_on_with(asker, id).await?,
+            }
+        }
+    }
+
+    /// Whoever asks for a directory that was renamed does not find what is left of it: that is
+    /// deleted first.
+    pub(in crate::fs) async fn has_moved(
+        self: &Arc<Self>,
+        asker: &Asker,
+        key: &str,
+    ) -> Result<(), FsError> {
+        let left = {
+            let moves = self.moves.lock();
+            let is_it = |moved: &&Move| {
+                let from = moved.from.strip_suffix('/');
+                moved.stage == Stage::Deleting && !moved.is_busy && from == Some(key)
+            };
+            moves.all().find(is_it).map(|moved| moved.id)
+        };
+        match left {
+            Some(id) => self.go_on_with(asker, id).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Files are about to get other names, or to be replaced: waits for those who begin to change
+    /// them, and has others wait until what is returned is dropped.
+    pub(in crate::fs) async fn leaves(
+        &self,
+        numbers: impl IntoIterator<Item = u64>,
+    ) -> Leaving<'_> {
+        let numbers: Vec<u64> = numbers.into_iter().collect();
         let mut changes = self.places.subscribe();
         loop {
             changes.borrow_and_update();
             {
                 let mut moves = self.moves.lock();
-                // While this is locked no directory gets another name.
-                let Ok(mut key) = self.key(number) else {
-                    return InPlace { fs: self, id: None };
-                };
-                key.push('/');
-                if !moves.is_moving(&key) {
-                    let id = moves.next;
-                    moves.next += 1;
-                    moves.at_work.insert(id, key);
-                    return InPlace {
-                        fs: self,
-                        id: Some(id),
+                let keys = numbers.iter().filter_map(|number| self.place_of(*number));
+                let keys: Vec<String> = keys.collect();
+                // All of them or none: two who want the same do not wait for each other.
+                if !keys.iter().any(|key| moves.is_worked_at(key)) {
+                    let mut leave = |key| {
+                        let id = moves.id();
+                        moves.leaving.insert(id, key);
+                        id
                     };
+                    let ids = keys.into_iter().map(&mut leave).collect();
+                    return Leaving { fs: self, ids };
                 }
             }
-            // The sender lives in this filesystem.
             let _ = changes.changed().await;
         }
+    }
+
+    /// The key of an inode with a slash behind it, if it has a name.
+    fn place_of(&self, number: u64) -> Option<String> {
+        let mut key = self.key(number).ok()?;
+        key.push('/');
+        Some(key)
     }
 
     fn place_is_free(&self) {
@@ -151,7 +270,9 @@ impl FileSystem {
                 let other = moves.all().find(meets);
                 match other.map(|other| (other.id, other.is_busy)) {
                     Some(other) => Some(other),
-                    None if moves.is_worked_at(&moved) => None,
+                    None if moves.is_worked_in(&moved.from) || moves.is_worked_in(&moved.to) => {
+                        None
+                    }
                     None => {
                         moves.under_way.insert(moved.id, moved.clone());
                         let busy = Busy {
@@ -171,13 +292,14 @@ impl FileSystem {
         }
     }
 
-    /// Takes a move on, unless somebody is at it or it is done.
+    /// Takes a move on, unless somebody is at it, or in it, or it is done.
     pub(super) fn take_on(self: &Arc<Self>, id: u64) -> Option<(Move, Busy)> {
         let mut moves = self.moves.lock();
-        let moved = moves.under_way.get_mut(&id)?;
-        if moved.is_busy {
+        let moved = moves.under_way.get(&id)?;
+        if moved.is_busy || moves.is_worked_in(&moved.from) {
             return None;
         }
+        let moved = moves.under_way.get_mut(&id)?;
         moved.is_busy = true;
         let fs = Arc::clone(self);
         Some((moved.clone(), Busy { fs, id }))
