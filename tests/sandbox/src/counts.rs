@@ -17,7 +17,7 @@ pub enum Kind {
     Get,
     /// HeadObject.
     Head,
-    /// ListObjectsV2.
+    /// ListObjectsV2, or ListObjects.
     List,
     /// HeadBucket.
     HeadBucket,

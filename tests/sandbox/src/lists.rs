@@ -1,12 +1,13 @@
-//! ListObjectsV2.
+//! ListObjectsV2, and ListObjects, which older programs use.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use s3s::S3Request;
 use s3s::dto::{
-    ChecksumAlgorithm, ChecksumType, CommonPrefix, EncodingType, ListObjectsV2Input,
-    ListObjectsV2Output, Object as ListedObject, ObjectStorageClass, Owner, Timestamp,
+    ChecksumAlgorithm, ChecksumType, CommonPrefix, EncodingType, ListObjectsInput,
+    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, Object as ListedObject,
+    ObjectStorageClass, Owner, Timestamp,
 };
 
 use crate::exchange::Exchange;
@@ -102,6 +103,55 @@ impl Operations {
             prefix: Some(name(input.prefix.unwrap_or_default())),
             start_after: input.start_after.map(name),
             ..ListObjectsV2Output::default()
+        })
+    }
+}
+
+impl Operations {
+    /// The same pages, named by the last entry of the one before. With a delimiter that is said
+    /// in `NextMarker`, which may be a common prefix: all keys in that are behind then. Amazon S3
+    /// API reference, `ListObjects`.
+    pub(crate) async fn list_by_marker(
+        &self,
+        req: S3Request<ListObjectsInput>,
+        exchange: &Exchange,
+    ) -> Result<ListObjectsOutput, Refusal> {
+        let marker = req.input.marker.clone().unwrap_or_default();
+        let delimiter = req.input.delimiter.clone().unwrap_or_default();
+        let url = is_url_encoded(req.input.encoding_type.as_ref())?;
+        let name = |name: String| if url { encode(&name) } else { name };
+        let after = match marker.as_str() {
+            "" => After::Nothing,
+            prefix if !delimiter.is_empty() && prefix.ends_with(&delimiter) => {
+                After::Prefix(marker.clone())
+            }
+            _ => After::Key(marker.clone()),
+        };
+        let mut req = req.map_input(ListObjectsV2Input::from);
+        req.input.start_after = None;
+        req.input.continuation_token = Some(encode_token(&after));
+        req.input.fetch_owner = Some(true);
+        let page = self.list(req, exchange).await?;
+        let next = page.next_continuation_token.as_deref();
+        let next = match next.filter(|_| !delimiter.is_empty()) {
+            Some(token) => decode_token(token)?,
+            None => After::Nothing,
+        };
+        Ok(ListObjectsOutput {
+            next_marker: match next {
+                After::Nothing => None,
+                After::Key(last) | After::Prefix(last) => Some(name(last)),
+            },
+            marker: Some(name(marker)),
+            name: page.name,
+            prefix: page.prefix,
+            max_keys: page.max_keys,
+            is_truncated: page.is_truncated,
+            contents: page.contents,
+            common_prefixes: page.common_prefixes,
+            delimiter: page.delimiter,
+            encoding_type: page.encoding_type,
+            ..ListObjectsOutput::default()
         })
     }
 }

@@ -144,6 +144,9 @@ fn sts_kind(form: &Bytes) -> Kind {
     }
 }
 
+/// What ListObjects may be asked with.
+const LISTING: [&str; 5] = ["delimiter", "encoding-type", "marker", "max-keys", "prefix"];
+
 /// The subresources and options of a GET that leave it a plain one.
 const PLAIN: [&str; 9] = [
     "x-id",
@@ -168,6 +171,9 @@ fn s3_kind(
     let is_plain = query
         .iter()
         .all(|(name, _)| PLAIN.contains(&name.as_str()) || name.starts_with("X-Amz-"));
+    let is_old_listing = query
+        .iter()
+        .all(|(name, _)| LISTING.contains(&name.as_str()) || name.starts_with("X-Amz-"));
     match (method, has_bucket, has_key) {
         (&Method::GET, true, true) if has("uploadId") => Kind::ListParts,
         (&Method::GET, true, true) if is_plain => Kind::Get,
@@ -176,6 +182,7 @@ fn s3_kind(
         (&Method::GET, true, false) if has("uploads") => Kind::ListMultipartUploads,
         (&Method::GET, true, false) if has("list-type") => Kind::List,
         (&Method::GET, true, false) if has("location") => Kind::GetBucketLocation,
+        (&Method::GET, true, false) if is_old_listing => Kind::List,
         (&Method::GET, false, _) => Kind::ListBuckets,
         (&Method::PUT, true, true) if has("uploadId") && is_copy => Kind::UploadPartCopy,
         (&Method::PUT, true, true) if has("uploadId") => Kind::UploadPart,

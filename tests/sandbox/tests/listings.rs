@@ -1,4 +1,4 @@
-//! ListObjectsV2.
+//! ListObjectsV2 and ListObjects.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -146,4 +146,44 @@ async fn a_hundred_thousand_keys() {
     let (names, pages) = walk(&client, "d/", Some("/"), 1000).await;
     assert_eq!((names.len(), pages), (100_000, 100));
     assert_eq!(names.last().unwrap(), "d/f099999");
+}
+
+#[tokio::test]
+async fn the_older_listing_has_the_same_names() {
+    let scene = Scene::new();
+    for key in ["a", "a/b", "a/c", "dir/", "dir/x", "z & <z>.txt"] {
+        scene.docs.put(key, "x");
+    }
+    let client = scene.s3(&scene.long_term());
+    for (delimiter, expected) in [
+        (None, scene.docs.keys()),
+        (
+            Some("/"),
+            ["a", "a/", "dir/", "hello.txt", "z & <z>.txt"]
+                .map(str::to_owned)
+                .to_vec(),
+        ),
+    ] {
+        let (mut names, mut marker) = (Vec::new(), None);
+        loop {
+            let list = client.list_objects().bucket("docs").max_keys(2);
+            let list = list
+                .set_delimiter(delimiter.map(str::to_owned))
+                .set_marker(marker.clone());
+            let page = list.send().await.unwrap();
+            let keys = page.contents().iter().map(|object| object.key().unwrap());
+            let prefixes = page.common_prefixes().iter().map(|p| p.prefix().unwrap());
+            let mut new: Vec<String> = keys.chain(prefixes).map(str::to_owned).collect();
+            new.sort();
+            assert!(new.len() <= 2);
+            marker = page.next_marker().map(str::to_owned);
+            assert!(marker.is_none() || marker == new.last().cloned());
+            marker = marker.or_else(|| new.last().cloned());
+            names.extend(new);
+            if page.is_truncated() != Some(true) {
+                break;
+            }
+        }
+        assert_eq!(names, expected);
+    }
 }
