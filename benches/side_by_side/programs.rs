@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::scene::{Scene, is_mounted, wait_until};
+use crate::scene::{PATIENCE, Scene, holds_within};
 
 /// One of them.
 pub struct Program {
@@ -105,17 +105,24 @@ impl Program {
             .spawn()
             .unwrap();
         let mut mounted = Mounted { child, path };
-        wait_until(self.name, || {
-            let ended = mounted.child.try_wait().unwrap();
-            assert!(ended.is_none(), "{}: {}", self.name, scene_log(scene));
-            is_mounted(&mounted.path)
+        let is_there = holds_within(PATIENCE, || {
+            mounted.child.try_wait().unwrap().is_some() || is_mounted(&mounted.path)
         });
+        let log = || std::fs::read_to_string(scene.home().join("log")).unwrap();
+        assert!(
+            is_there && is_mounted(&mounted.path),
+            "{}: {}",
+            self.name,
+            log()
+        );
         mounted
     }
 }
 
-fn scene_log(scene: &Scene) -> String {
-    std::fs::read_to_string(scene.home().join("log")).unwrap()
+/// Whether something is mounted there, of whatever type.
+fn is_mounted(path: &Path) -> bool {
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+    mounts.contains(&format!(" {} ", path.display()))
 }
 
 /// A mount of one of them, until it is dropped.

@@ -81,12 +81,15 @@ impl FileSystem {
     }
 
     /// What was removed before it was stored is not stored.
-    fn drop_removed(&self, removed: &[String], recovered: &mut Recovered) {
+    fn drop_removed(self: &Arc<Self>, removed: &[String], recovered: &mut Recovered) {
         let found: Vec<Arc<Draft>> = self.drafts.lock().values().cloned().collect();
         for draft in found {
             if removed.contains(&draft.state().nonce) {
                 self.retire(&draft);
                 self.throw_out(draft.id);
+                if let Some(upload) = draft.state().upload.take() {
+                    self.throw_away(&upload);
+                }
                 recovered.closed -= 1;
             }
         }

@@ -107,12 +107,20 @@ impl FileSystem {
         let noted = hidden.change.is_some().then_some(hidden.id);
         if noted.is_some() {
             self.note(&hidden)?;
+            self.sync_journal().await?;
         }
         let removed = self.remove(asker, number, key, &hidden.object).await;
         if let (Some(noted), Err(_)) = (noted, &removed) {
             self.throw_out(noted);
+            self.sync_journal().await?;
         }
         removed.map(|()| noted)
+    }
+
+    /// What the journal was told outlives the machine.
+    async fn sync_journal(self: &Arc<Self>) -> Result<(), FsError> {
+        let fs = Arc::clone(self);
+        blocking(move || Ok(fs.spool()?.sync(None)?)).await?
     }
 
     /// Tells the journal that an object is to be deleted.

@@ -29,7 +29,7 @@ use super::recover::Kept;
 use super::upload::may_pass;
 use super::{FileSystem, FsError, blocking};
 use crate::auth::Asker;
-use crate::store::Object;
+use crate::store::{Object, StoreError};
 
 /// How far a move is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -162,19 +162,41 @@ impl FileSystem {
         let outcome = self.carry_on(asker, &mut moved, Some(&mut run)).await;
         self.listings.lock().clear();
         if let Err(error) = outcome {
-            if moved.stage != Stage::Deleting {
+            let goes_forward = match moved.stage {
+                // The marker of the target may be gone, and the directory is there.
+                Stage::Marking => target.is_some() && may_pass(&error),
+                Stage::Deleting => true,
+                Stage::Copying | Stage::Undoing => false,
+            };
+            if !goes_forward {
                 self.turn_back(&mut moved).await;
                 return Err(error);
             }
-            if !may_pass(&error) {
+            if is_refused(&error) {
                 self.give_up(&moved, &error);
-                return Err(error);
+                if !run.has_deleted() {
+                    self.lead_back(&run);
+                    return Err(error);
+                }
             }
             // All of it is there under its new name, and the journal knows what is left to do.
             tracing::warn!("{} ({error}): it is done by and by", moved.in_words());
         }
         self.rebind_below(inode.number, &run);
+        self.moves.lock().leave(moved.id, run);
         Ok(busy)
+    }
+
+    /// Who was led to the copies reads on from what is there under the old name.
+    fn lead_back(&self, run: &Run) {
+        for (key, number) in &run.known {
+            let inode = self.inode(*number).ok();
+            if let Some(object) = inode.and_then(|inode| inode.kind.object().cloned())
+                && !key.ends_with('/')
+            {
+                self.lead(*number, key, &object);
+            }
+        }
     }
 
     /// What is still there under the old name stays.
@@ -213,21 +235,25 @@ impl FileSystem {
         let Some((mut moved, _busy)) = self.take_on(id) else {
             return Ok(());
         };
-        let outcome = self.carry_on(asker, &mut moved, None).await;
+        let mut run = self.moves.lock().run_of(id);
+        let outcome = self.carry_on(asker, &mut moved, run.as_mut()).await;
         self.listings.lock().clear();
+        let is_copied = matches!(moved.stage, Stage::Deleting | Stage::Undoing);
         match outcome {
-            Err(error) if !may_pass(&error) => {
-                match moved.stage {
-                    Stage::Copying | Stage::Marking => {
-                        tracing::warn!("{} is not renamed to {}: {error}", moved.from, moved.to);
-                        self.turn_back(&mut moved).await;
-                    }
-                    Stage::Deleting | Stage::Undoing => self.give_up(&moved, &error),
-                }
+            Err(error) if !is_copied && !may_pass(&error) => {
+                tracing::warn!("{} is not renamed to {}: {error}", moved.from, moved.to);
+                self.turn_back(&mut moved).await;
+                Ok(())
+            }
+            Err(error) if is_copied && is_refused(&error) => {
+                self.give_up(&moved, &error);
                 Ok(())
             }
             Err(error) => {
                 tracing::warn!("{}: {error}", moved.in_words());
+                if let Some(run) = run {
+                    self.moves.lock().leave(id, run);
+                }
                 Err(error)
             }
             Ok(()) if moved.stage == Stage::Undoing => Ok(()),
@@ -337,4 +363,9 @@ impl FileSystem {
             }
         }
     }
+}
+
+/// Whether trying again would not help.
+fn is_refused(error: &FsError) -> bool {
+    matches!(error, FsError::Store(StoreError::Denied(_)))
 }

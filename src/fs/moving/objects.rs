@@ -4,6 +4,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
@@ -18,6 +19,7 @@ use crate::store::{Entry, Object, Query, StoreError};
 const AT_ONCE: usize = 32;
 
 /// What one run of a move knows of the objects.
+#[derive(Debug)]
 pub(super) struct Run {
     hash: RandomState,
     /// What was copied: keys and tags, as hashes.
@@ -26,6 +28,8 @@ pub(super) struct Run {
     pub(super) known: HashMap<String, u64>,
     /// What those have become.
     pub(super) moved: HashMap<String, (String, Object)>,
+    /// An old object is gone.
+    deleted: AtomicBool,
 }
 
 impl Run {
@@ -35,7 +39,19 @@ impl Run {
             copied: HashSet::new(),
             known,
             moved: HashMap::new(),
+            deleted: AtomicBool::new(false),
         }
+    }
+
+    /// Whether anything is gone already under the old name.
+    pub(super) fn has_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Relaxed)
+    }
+
+    /// Those who know what was moved have been told.
+    pub(super) fn forget_inodes(&mut self) {
+        self.known = HashMap::new();
+        self.moved = HashMap::new();
     }
 
     fn hash(&self, key: &str, object: &Object) -> u64 {
@@ -194,6 +210,9 @@ impl FileSystem {
                 tracing::warn!("{key}: changed by somebody else, and stays");
             }
             outcome => outcome?,
+        }
+        if let Some(run) = run {
+            run.deleted.store(true, Ordering::Relaxed);
         }
         self.index.remove(key);
         Ok(())

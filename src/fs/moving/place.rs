@@ -14,6 +14,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::objects::Run;
 use super::{Move, Stage};
 use crate::auth::Asker;
 use crate::fs::draft::nonce;
@@ -24,6 +25,8 @@ use crate::fs::{FileSystem, FsError};
 pub(in crate::fs) struct Moves {
     /// By their numbers in the journal.
     pub(super) under_way: HashMap<u64, Move>,
+    /// What is known of those that this mount has begun and nobody is at.
+    runs: HashMap<u64, Run>,
     /// The keys of those who are at work, each with a slash behind it.
     at_work: HashMap<u64, String>,
     /// The same of files that are getting another name, or are being replaced.
@@ -53,6 +56,19 @@ impl Moves {
     /// Those that are not done.
     pub(in crate::fs) fn all(&self) -> impl Iterator<Item = &Move> {
         self.under_way.values()
+    }
+
+    /// Keeps what is known of a move for who goes on with it.
+    pub(super) fn leave(&mut self, id: u64, mut run: Run) {
+        if self.under_way.get(&id).is_some_and(|moved| moved.is_noted) {
+            run.forget_inodes();
+            self.runs.insert(id, run);
+        }
+    }
+
+    /// What is known of a move, for who goes on with it.
+    pub(super) fn run_of(&mut self, id: u64) -> Option<Run> {
+        self.runs.remove(&id)
     }
 
     fn obstacle(&self, key: &str) -> Option<Obstacle> {
@@ -191,17 +207,23 @@ impl FileSystem {
         asker: &Asker,
         key: &str,
     ) -> Result<(), FsError> {
-        let left = {
-            let moves = self.moves.lock();
-            let is_it = |moved: &&Move| {
-                let from = moved.from.strip_suffix('/');
-                moved.stage == Stage::Deleting && !moved.is_busy && from == Some(key)
+        let mut changes = self.places.subscribe();
+        loop {
+            changes.borrow_and_update();
+            let left = {
+                let moves = self.moves.lock();
+                let is_it = |moved: &&Move| {
+                    let from = moved.from.strip_suffix('/');
+                    moved.stage == Stage::Deleting && from == Some(key)
+                };
+                let left = moves.all().find(is_it);
+                left.map(|moved| (moved.id, moved.is_busy || moves.is_worked_in(&moved.from)))
             };
-            moves.all().find(is_it).map(|moved| moved.id)
-        };
-        match left {
-            Some(id) => self.go_on_with(asker, id).await,
-            None => Ok(()),
+            match left {
+                None => return Ok(()),
+                Some((id, false)) => self.go_on_with(asker, id).await?,
+                Some((_, true)) => drop(changes.changed().await),
+            }
         }
     }
 
