@@ -1,7 +1,7 @@
 //! What the programs have to do.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Job {
     /// What is in the bucket before.
     pub furnish: fn(&Bucket),
     /// What is done below the mount point.
-    pub work: fn(&Path),
+    pub work: fn(&Path) -> io::Result<()>,
     /// Whether the bucket has all of it. Cheap: it is asked all the time.
     pub is_done: fn(&Bucket) -> bool,
     /// Whether the bucket has the right bytes.
@@ -39,11 +39,11 @@ pub const JOBS: &[Job] = &[
         name: "write 256 MiB",
         furnish: |_| {},
         work: |root| {
-            let mut file = File::create(root.join("large")).unwrap();
+            let mut file = File::create(root.join("large"))?;
             for i in 0..LARGE / MIB {
-                file.write_all(&mebibyte(i)).unwrap();
+                file.write_all(&mebibyte(i))?;
             }
-            file.sync_all().unwrap();
+            file.sync_all()
         },
         is_done: |bucket| {
             bucket
@@ -59,11 +59,9 @@ pub const JOBS: &[Job] = &[
         name: "change 1 MiB in the middle of 256 MiB",
         furnish: furnish_large,
         work: |root| {
-            let file = OpenOptions::new().write(true).open(root.join("large"));
-            let file = file.unwrap();
-            file.write_all_at(&mebibyte(1000), LARGE as u64 / 2)
-                .unwrap();
-            file.sync_all().unwrap();
+            let file = OpenOptions::new().write(true).open(root.join("large"))?;
+            file.write_all_at(&mebibyte(1000), LARGE as u64 / 2)?;
+            file.sync_all()
         },
         is_done: |bucket| bucket.get("large").unwrap()[LARGE / 2..][..MIB] == mebibyte(1000),
         is_right: |bucket| {
@@ -76,12 +74,13 @@ pub const JOBS: &[Job] = &[
         name: "read 256 MiB",
         furnish: furnish_large,
         work: |root| {
-            let mut file = File::open(root.join("large")).unwrap();
+            let mut file = File::open(root.join("large"))?;
             let mut bytes = vec![0; MIB];
             for i in 0..LARGE / MIB {
-                file.read_exact(&mut bytes).unwrap();
+                file.read_exact(&mut bytes)?;
                 assert!(i % 64 != 0 || bytes == mebibyte(i));
             }
+            Ok(())
         },
         is_done: |_| true,
         is_right: |_| true,
@@ -91,8 +90,9 @@ pub const JOBS: &[Job] = &[
         furnish: |_| {},
         work: |root| {
             for i in 0..SMALL {
-                fs::write(root.join(format!("small-{i}")), noise(i as u64, 4096)).unwrap();
+                fs::write(root.join(format!("small-{i}")), noise(i as u64, 4096))?;
             }
+            Ok(())
         },
         is_done: |bucket| bucket.keys().len() >= SMALL,
         is_right: |bucket| {
@@ -106,9 +106,13 @@ pub const JOBS: &[Job] = &[
         name: "list 5,000 names with their sizes",
         furnish: |bucket| bucket.put_empty_many("name-", NAMES),
         work: |root| {
-            let names = fs::read_dir(root).unwrap();
-            let sizes = names.map(|name| name.unwrap().metadata().unwrap().len());
-            assert_eq!(sizes.count(), NAMES);
+            let mut count = 0;
+            for name in fs::read_dir(root)? {
+                name?.metadata()?;
+                count += 1;
+            }
+            assert_eq!(count, NAMES);
+            Ok(())
         },
         is_done: |_| true,
         is_right: |_| true,
@@ -116,11 +120,15 @@ pub const JOBS: &[Job] = &[
 ];
 
 /// How long a job takes.
-pub fn timed(job: &Job, bucket: &Bucket, root: &Path) -> Duration {
+///
+/// Errors: that of the system call which failed.
+pub fn timed(job: &Job, bucket: &Bucket, root: &Path) -> io::Result<Duration> {
     let begun = Instant::now();
-    (job.work)(root);
+    (job.work)(root)?;
     wait_until(job.name, || (job.is_done)(bucket));
-    begun.elapsed()
+    let took = begun.elapsed();
+    assert!((job.is_right)(bucket), "{} went wrong", job.name);
+    Ok(took)
 }
 
 fn furnish_large(bucket: &Bucket) {
