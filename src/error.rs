@@ -34,6 +34,7 @@ pub(crate) fn errno(error: &FsError) -> i32 {
             StoreError::Changed => libc::ESTALE,
             StoreError::Unreachable { timed_out, .. } => unreachable_errno(*timed_out),
             StoreError::TooLarge(_) => libc::EFBIG,
+            StoreError::LongKey => libc::ENAMETOOLONG,
             StoreError::Unsupported(_) => libc::ENOTSUP,
             StoreError::Archived
             | StoreError::Busy(_)

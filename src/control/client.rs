@@ -185,6 +185,7 @@ fn finish(reply: Option<Reply>) -> Result<(), MountError> {
         Some(Reply::Done(words)) => print(&format!("{words}\n")),
         Some(Reply::Failed { message, exit: 3 }) => Err(MountError::Auth(message)),
         Some(Reply::Failed { message, exit: 4 }) => Err(MountError::Bucket(message)),
+        Some(Reply::Failed { message, exit: 5 }) => Err(MountError::Fuse(message)),
         Some(Reply::Failed { message, .. }) => Err(MountError::Other(message)),
         Some(Reply::Status(_) | Reply::Ask(_) | Reply::Progress { .. }) => Err(MountError::Other(
             "the mount answers something that was not asked: remount".to_owned(),

@@ -169,9 +169,14 @@ fn status(mounted: &Mounted) -> Reply {
 
 async fn watch(mut connection: Connection, mounted: &Mounted) {
     let mut phases = mounted.sessions().phases();
-    while connection.reply(status(mounted)).await {
+    loop {
+        let unsaved = mounted.unsaved_files();
+        if !connection.reply(status(mounted)).await {
+            return;
+        }
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
+            () = mounted.has_other_files(&unsaved) => {}
             () = mounted.end() => return,
             // A client that watches says nothing: this is its end.
             _ = connection.next() => return,

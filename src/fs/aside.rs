@@ -35,6 +35,20 @@ pub(crate) struct SetAside {
     pub(crate) when: std::time::SystemTime,
 }
 
+/// What people should hear of at once.
+#[derive(Debug, Clone)]
+pub(crate) enum Notice {
+    /// A file was stored beside its name.
+    Aside(SetAside),
+    /// A file that its program has closed cannot be stored.
+    Failed {
+        /// Its key.
+        key: String,
+        /// Why.
+        why: String,
+    },
+}
+
 impl Aside {
     fn word(self) -> &'static str {
         match self {
@@ -159,7 +173,8 @@ impl FileSystem {
             stored.key
         );
         self.asides.lock().push(aside.clone());
-        self.notices.send_modify(|notice| *notice = Some(aside));
+        // Nobody may be listening.
+        let _ = self.notices.send(Notice::Aside(aside));
     }
 
     /// What stands under the name of an inode is somebody else's now.

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::draft::{Draft, Fate, SINGLE, State};
+use super::extents::Extents;
 use super::file::{OpenFile, Remote};
 use super::inodes::Kind;
 use super::recover::Kept;
@@ -42,6 +43,10 @@ impl FileSystem {
             return Ok(());
         }
         state.journalled = state.content.count();
+        state.journalled_as = match state.journalled {
+            0..=JOURNALLED => state.content.clone(),
+            _ => Extents::new(),
+        };
         let kept = Kept::File(Box::new(state.record()));
         Ok(self.spool()?.put(draft.id, &kept)?)
     }
@@ -49,7 +54,9 @@ impl FileSystem {
     /// Tells the journal of new extents, unless there are so many that it would be slow.
     pub(super) fn journal_extents(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
         let (now, before) = (state.content.count(), state.journalled);
-        if now == before || (now > JOURNALLED && now < before * 2) {
+        // What is appended is found by the length of the spool file.
+        let is_known = state.content.has_only_grown_from(&state.journalled_as);
+        if is_known || (now > JOURNALLED && now < before * 2) {
             return Ok(());
         }
         self.journal(draft, state)

@@ -83,7 +83,7 @@ impl FileSystem {
         draft: &Arc<Draft>,
     ) -> Result<(), FsError> {
         // What has left a full spool is nowhere else until all of it is stored.
-        if !self.budget.write_back || draft.state().is_partly_sent() {
+        if !self.budget.write_back || draft.state().is_sent(&(0..u64::MAX)) {
             return self.publish(asker, draft).await;
         }
         let pending = draft.state().is_pending();

@@ -10,6 +10,7 @@ use super::draft::{State, nonce};
 use super::file::OpenFile;
 use super::inodes::{Inode, Kind, ROOT};
 use super::names::new_name;
+use super::tree::LONGEST_KEY;
 use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::{DIRECTORY, Metadata, content_type};
@@ -125,6 +126,9 @@ impl FileSystem {
         self.keep_directory(asker, parent).await?;
         let posix = self.born(parent, birth, libc::S_IFDIR);
         let key = format!("{key}/");
+        if key.len() > LONGEST_KEY {
+            return Err(FsError::NameTooLong);
+        }
         let marker = self
             .put_new(asker, &key, Bytes::new(), posix, DIRECTORY.to_owned())
             .await?;

@@ -12,6 +12,7 @@
 //! - `base` is what this mount knows to stand under the name. Only that is ever replaced.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -24,7 +25,7 @@ use super::extents::{Extents, From as Origin};
 use super::file::Remote;
 use super::stream_out::{Ahead, IN_UPLOAD};
 use crate::spool::SpoolFile;
-use crate::store::metadata::{Metadata, content_type};
+use crate::store::metadata::{Metadata, UNKNOWN, UNSET, content_type};
 use crate::store::{Facts, Object};
 
 /// The largest file that is stored with a single PUT, in bytes. To change a part of such a file
@@ -108,6 +109,8 @@ pub(crate) struct State {
     pub(super) before: Option<u64>,
     /// How many extents the journal knows.
     pub(super) journalled: usize,
+    /// Which those are, unless there are many.
+    pub(super) journalled_as: Extents,
 }
 
 /// A multipart upload that is under way.
@@ -196,6 +199,7 @@ impl State {
             may_pass: false,
             before: None,
             journalled: 0,
+            journalled_as: Extents::new(),
         }
     }
 
@@ -241,9 +245,10 @@ impl State {
         self.is_pending() && (self.closed || self.writers == 0)
     }
 
-    /// Whether it has bytes that are nowhere but in a part of an upload.
-    pub(super) fn is_partly_sent(&self) -> bool {
-        let pieces = self.content.pieces(0..self.size());
+    /// Whether a range has bytes that are nowhere but in a part of an upload.
+    pub(super) fn is_sent(&self, range: &Range<u64>) -> bool {
+        let end = range.end.min(self.size());
+        let pieces = self.content.pieces(range.start.min(end)..end);
         let mut origins = pieces.into_iter().filter_map(|piece| piece.from);
         origins.any(|from| matches!(from, Origin::Remote { source, .. } if source == IN_UPLOAD))
     }
@@ -337,8 +342,10 @@ impl State {
             .kept
             .as_ref()
             .and_then(|facts| facts.content_type.clone());
-        // A new name can be a new kind of file, but what somebody set stays.
-        kept.unwrap_or_else(|| content_type(self.key.rsplit('/').next().unwrap_or_default()))
+        // A new name can be a new kind of file, but what somebody set stays. What S3 says where
+        // nobody has set anything was not set.
+        let set = kept.filter(|kept| kept != UNKNOWN && kept != UNSET);
+        set.unwrap_or_else(|| content_type(self.key.rsplit('/').next().unwrap_or_default()))
     }
 }
 

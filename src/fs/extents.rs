@@ -110,6 +110,20 @@ impl Extents {
         self.size = size;
     }
 
+    /// Whether this is the other one, or that with more bytes of the spool at its end.
+    pub(crate) fn has_only_grown_from(&self, before: &Self) -> bool {
+        let last = self.map.keys().next_back();
+        let mut pairs = self.map.iter().zip(&before.map);
+        self.map.len() == before.map.len()
+            && pairs.all(|((start, (end, from)), (old_start, (old_end, old_from)))| {
+                let is_longer = Some(start) == last
+                    && *from == From::Local
+                    && (*old_end, *end) == (before.size, self.size)
+                    && end > old_end;
+                (start, from) == (old_start, old_from) && (end == old_end || is_longer)
+            })
+    }
+
     /// Replaces a range; the file grows if it ends further back, with zeros up to its start.
     ///
     /// An empty range changes nothing, as `write(2)` of no bytes does not.

@@ -201,3 +201,31 @@ fn the_written_form_is_short_and_checked() {
     let split = r#"{"size":9,"from":[[0,5,"local"],[5,9,"local"]]}"#;
     assert_eq!(serde_json::from_str::<Extents>(split).unwrap().map.len(), 1);
 }
+
+#[test]
+fn what_is_appended_is_told_from_what_is_filled_in() {
+    let mut before = Extents::new();
+    before.put(0..30, From::Local);
+    let mut grown = before.clone();
+    grown.put(30..90, From::Local);
+    assert!(grown.has_only_grown_from(&before));
+    assert!(before.has_only_grown_from(&before));
+    assert!(!before.has_only_grown_from(&grown));
+    let mut holed = before.clone();
+    holed.set_size(62);
+    let mut filled = holed.clone();
+    filled.put(0..63, From::Local);
+    assert!(
+        !filled.has_only_grown_from(&holed),
+        "the hole is not one any more"
+    );
+    let mut other = before.clone();
+    other.put(
+        0..30,
+        From::Remote {
+            source: 0,
+            offset: 0,
+        },
+    );
+    assert!(!other.has_only_grown_from(&before));
+}

@@ -285,7 +285,7 @@ impl FileSystem {
     ///
     /// `serve` runs while a session lives, and must not block.
     pub(crate) async fn read<R>(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         handle: u64,
         offset: u64,
@@ -312,6 +312,10 @@ impl FileSystem {
                 let key = draft.state().key.clone();
                 self.bucket.attempt(asker, Action::Read, &key).await?;
                 let range = offset..offset.saturating_add(size);
+                if draft.state().is_sent(&range) {
+                    // It has left a full spool: it can be read once all of it is stored.
+                    self.publish(asker, &draft).await?;
+                }
                 let before = draft.state().sources.clone();
                 let bytes = match self.read_draft(asker, &draft, range).await {
                     Err(FsError::Store(StoreError::Changed | StoreError::NotFound))

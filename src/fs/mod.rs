@@ -61,13 +61,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 
 use crate::spool;
 use crate::store::limit::Limit;
 use crate::store::{Bucket, StoreError};
 
 pub(crate) use caller::Caller;
+
+/// How many notices may wait to be shown.
+const NOTICES: usize = 16;
 
 /// Why an operation failed. [`crate::error`] turns it into an errno.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -221,8 +224,8 @@ pub(crate) struct FileSystem {
     storing_torn: AtomicBool,
     /// What was stored beside its name since the mount began.
     asides: Mutex<Vec<aside::SetAside>>,
-    /// The last of those, for whoever tells people.
-    notices: watch::Sender<Option<aside::SetAside>>,
+    /// For whoever tells people.
+    notices: broadcast::Sender<aside::Notice>,
     spool: Option<spool::Spool>,
     index: index::Index,
     upload_limit: Limit,
@@ -251,7 +254,7 @@ impl FileSystem {
             torn: Mutex::default(),
             storing_torn: AtomicBool::new(false),
             asides: Mutex::default(),
-            notices: watch::Sender::new(None),
+            notices: broadcast::Sender::new(NOTICES),
             spool: keeping.spool,
             index: keeping.index,
             upload_limit: Limit::new(keeping.upload_limit),
@@ -285,18 +288,21 @@ impl FileSystem {
         self.asides.lock().clone()
     }
 
-    /// How many files are not stored as they are now, also those that are open still.
+    /// How much is not done yet: files that are not stored as they are now, also those that are
+    /// open still, objects that are to be deleted, directories that are to be renamed.
     pub(crate) fn unsaved(&self) -> usize {
         let drafts = self.drafts.lock();
         let is_unsaved = |draft: &&Arc<draft::Draft>| {
             let state = draft.state();
             state.is_pending() && (state.dirty || state.closed)
         };
-        drafts.values().filter(is_unsaved).count() + self.torn.lock().len()
+        let files = drafts.values().filter(is_unsaved).count() + self.torn.lock().len();
+        drop(drafts);
+        files + self.hidden.lock().len() + self.moves.lock().count()
     }
 
-    /// Hears of each file that is stored beside its name.
-    pub(crate) fn notices(&self) -> watch::Receiver<Option<aside::SetAside>> {
+    /// Hears of each file that is stored beside its name, or cannot be stored.
+    pub(crate) fn notices(&self) -> broadcast::Receiver<aside::Notice> {
         self.notices.subscribe()
     }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use tokio::sync::watch;
 
-use super::aside::Aside;
+use super::aside::{Aside, Notice};
 use super::draft::{Draft, Fate, State};
 use super::extents::{Extents, From as Origin, Piece};
 use super::file::Remote;
@@ -62,9 +62,12 @@ impl FileSystem {
         loop {
             let (mut flight, mine) = {
                 let mut state = draft.state();
+                // Also if it is held: who holds it may be waiting for the one who asks.
+                if !is_wanted(&state) {
+                    return Ok(());
+                }
                 match &state.flight {
                     Some(flight) => (flight.clone(), false),
-                    None if !is_wanted(&state) => return Ok(()),
                     None => (self.take_off_with(asker, draft, &mut state), true),
                 }
             };
@@ -109,10 +112,16 @@ impl FileSystem {
                 state.may_pass = outcome.as_ref().is_err_and(may_pass);
                 state.failed.clone()
             };
-            if let Some(failed) = failed {
+            if let Some(failed) = &failed {
                 tracing::warn!("{}: {failed}", draft.state().key);
             }
+            let is_final = outcome.as_ref().is_err_and(|error| !may_pass(error));
             land.send_replace(Some(outcome));
+            if let Some(why) = failed.filter(|_| is_final && fs.budget.write_back) {
+                // Nobody waits who could be told.
+                let key = draft.state().key.clone();
+                let _ = fs.notices.send(Notice::Failed { key, why });
+            }
             // Who wrote to it may have closed it just now.
             fs.end_if_unused(&draft);
             fs.stored_something.send_modify(|count| *count += 1);
@@ -130,6 +139,8 @@ impl FileSystem {
             }
             Snapshot::of(&state)
         };
+        let is_it = |key: &str| key == snapshot.key;
+        self.settle_copies(asker, draft.number, is_it).await;
         let outcome = match self.store_as(asker, draft, &snapshot).await {
             Err(FsError::Store(StoreError::Changed)) if !snapshot.dirty => {
                 // Only attributes: they are of something that is gone. If somebody writes to it

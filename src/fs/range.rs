@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use super::draft::Draft;
 use super::extents::From as Origin;
 use super::file::OpenFile;
 use super::plan::LARGEST;
@@ -94,6 +95,32 @@ impl FileSystem {
         });
         changed.await?;
         Ok(u32::try_from(length).unwrap_or(u32::MAX))
+    }
+
+    /// Objects are about to change or to go: what was copied from them and is not stored yet is
+    /// stored first, while S3 can still copy it.
+    pub(super) async fn settle_copies(
+        self: &Arc<Self>,
+        asker: &Asker,
+        number: u64,
+        is_going: impl Fn(&str) -> bool,
+    ) {
+        let copies: Vec<Arc<Draft>> = {
+            let drafts = self.drafts.lock();
+            let is_copy = |draft: &&Arc<Draft>| {
+                let state = draft.state();
+                let mut sources = state.sources.iter();
+                draft.number != number
+                    && state.is_pending()
+                    && sources.any(|source| source.key != state.key && is_going(&source.key))
+            };
+            drafts.values().filter(is_copy).cloned().collect()
+        };
+        for copy in copies {
+            if let Err(error) = self.publish(asker, &copy).await {
+                tracing::warn!("{}: {error}", copy.state().key);
+            }
+        }
     }
 
     /// What a file reads from, if all of it is in the bucket.

@@ -271,9 +271,10 @@ impl FileSystem {
         let mut has_looked = false;
         loop {
             attempts.borrow_and_update();
-            let waiting = self.waiting();
+            let waiting = self.waiting() + self.hidden.lock().len();
             let is_busy = self.storing_torn.load(Ordering::Relaxed)
                 || self.moves.lock().all().any(Move::is_busy)
+                || self.hidden.lock().values().any(|hidden| hidden.is_going)
                 || self
                     .pending()
                     .iter()

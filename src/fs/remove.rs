@@ -109,6 +109,8 @@ impl FileSystem {
             self.note(&hidden)?;
             self.sync_journal().await?;
         }
+        self.settle_copies(asker, number, |going| going == key)
+            .await;
         let removed = self.remove(asker, number, key, &hidden.object).await;
         if let (Some(noted), Err(_)) = (noted, &removed) {
             self.throw_out(noted);

@@ -122,6 +122,8 @@ impl FileSystem {
             held.extend(its);
             kept?;
         }
+        let is_going = |key: &str| key == remote.key || key == new_key;
+        self.settle_copies(asker, inode.number, is_going).await;
         self.forget_discarded().await?;
         let hidden = self.claim_hidden(new_key).await;
         if let Some(hidden) = &hidden {

@@ -12,7 +12,7 @@ use crate::auth::Asker;
 use crate::store::{Entry, Object, Query, StoreError};
 
 /// The longest key in bytes: docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html.
-const LONGEST_KEY: usize = 1024;
+pub(super) const LONGEST_KEY: usize = 1024;
 
 impl FileSystem {
     /// Resolves a name. The kernel counts the answer as a lookup.

@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
-
 use super::{MountError, Mounted};
 use crate::auth::session::Phase;
 use crate::config::Config;
+use crate::fs::aside::Notice;
 use crate::fs::index::Index;
 use crate::fs::{FileSystem, Keeping};
 use crate::spool::{Found, Opened, Owner, Spool, pending_elsewhere};
@@ -85,7 +84,11 @@ pub(super) fn open(config: &Config) -> Result<(Keeping, Vec<Found>), MountError>
     if let Ok(others) = pending_elsewhere(&root, &owner) {
         tell_of(&others, &root);
     }
-    let index = Index::open(&directory.join(format!("index-{}.redb", of_bucket(config))));
+    // One for each prefix: a file of this kind has one user at a time.
+    let mut hasher = DefaultHasher::new();
+    config.prefix.hash(&mut hasher);
+    let name = format!("index-{}-{:08x}.redb", of_bucket(config), hasher.finish());
+    let index = Index::open(&directory.join(name));
     let index = index.unwrap_or_else(|error| {
         tracing::warn!("{error}; attributes are remembered in memory only");
         Index::in_memory()
@@ -121,7 +124,7 @@ pub(super) async fn keep(mounted: Arc<Mounted>) {
         was_live = is_live;
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
-            changed = notices.changed() => if changed.is_ok() { notify(&mut notices).await },
+            notice = notices.recv() => if let Ok(notice) = notice { notify(&notice).await },
             () = tokio::time::sleep(TIDYING) => {
                 ticks = ticks.wrapping_add(1);
                 if ticks.is_multiple_of(RETRY) {
@@ -139,24 +142,28 @@ pub(super) async fn tidy(fs: &Arc<FileSystem>) {
     let _ = tokio::task::spawn_blocking(move || fs.tidy()).await;
 }
 
-/// Tells the desktop, if there is one, of a file that was stored beside its name.
-async fn notify(notices: &mut watch::Receiver<Option<crate::fs::aside::SetAside>>) {
-    let Some(aside) = notices.borrow_and_update().clone() else {
-        return;
-    };
+/// Tells the desktop, if there is one, of a file that was stored beside its name, or cannot be
+/// stored.
+async fn notify(notice: &Notice) {
     if std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_none() {
         return;
     }
-    let title = match aside.why {
-        "conflict" => "Somebody else changed a file that you were writing",
-        _ => "An interrupted write was recovered",
+    let (title, text) = match notice {
+        Notice::Aside(aside) => (
+            match aside.why {
+                "conflict" => "Somebody else changed a file that you were writing",
+                _ => "An interrupted write was recovered",
+            },
+            format!("{}: your version is {}", aside.key, aside.stored_as),
+        ),
+        Notice::Failed { key, why } => (
+            "A file could not be stored",
+            format!("{key}: {why}. It is kept on this machine."),
+        ),
     };
     let notified = tokio::process::Command::new("notify-send")
         .args(["-a", "s3mfa-mount", "-i", "dialog-warning", title])
-        .arg(format!(
-            "{}: your version is {}",
-            aside.key, aside.stored_as
-        ))
+        .arg(text)
         .stdin(std::process::Stdio::null())
         .stdout(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

@@ -25,6 +25,12 @@ const LETTING_GO: Duration = Duration::from_secs(2);
 /// How much more time systemd is asked for while unsaved writes are stored.
 const MORE_TIME: Duration = Duration::from_secs(30);
 
+/// How often it is looked whether other files wait to be stored, for who watches.
+const LOOKING: Duration = Duration::from_millis(500);
+
+/// The files that wait to be stored, and how many were stored beside their names.
+pub(crate) type Unsaved = (Vec<(String, u64, Option<String>)>, usize);
+
 /// What a lazy mount says of itself at first.
 pub(super) const NO_SESSION_YET: &str = "No session yet: the first access asks for a code";
 
@@ -78,12 +84,7 @@ impl Mounted {
     pub(crate) async fn unmount(&self) -> Result<(), MountError> {
         self.fs.end();
         self.fs.finish().await;
-        let mountpoint = self.mountpoint.clone();
-        // What is there now may be somebody else's, mounted after this one was taken away.
-        if place::device(&mountpoint) == self.device {
-            let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
-            detached.map_err(|error| MountError::Other(error.to_string()))??;
-        }
+        self.detach().await?;
         if self.bucket.lease().is_none() {
             // Whoever waits for a session waits in vain, and the kernel for them.
             self.sessions.end();
@@ -91,6 +92,17 @@ impl Mounted {
         let mut ended = self.ended.clone();
         let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
         self.last_words().await
+    }
+
+    /// Takes the mount away; who has files open there keeps them.
+    async fn detach(&self) -> Result<(), MountError> {
+        let mountpoint = self.mountpoint.clone();
+        // What is there now may be somebody else's, mounted after this one was taken away.
+        if place::device(&mountpoint) != self.device {
+            return Ok(());
+        }
+        let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
+        detached.map_err(|error| MountError::Other(error.to_string()))?
     }
 
     /// The kernel has let go: what it has handed over at last is stored, and then there are no
@@ -150,7 +162,11 @@ impl Mounted {
                 tracing::info!("unmounting {}", self.place());
                 tokio::select! {
                     outcome = self.unmount() => outcome,
-                    _ = signals.next() => Err(self.stopped()),
+                    _ = signals.next() => {
+                        // Nothing is left behind that answers nobody.
+                        let _ = self.detach().await;
+                        Err(self.stopped())
+                    }
                 }
             }
         }
@@ -163,6 +179,18 @@ impl Mounted {
                 waiting,
                 directory: self.fs.spooled_in(),
             },
+        }
+    }
+
+    /// What waits to be stored and what was stored beside its name, as `status` tells it.
+    pub(crate) fn unsaved_files(&self) -> Unsaved {
+        (self.fs.waiting_files(), self.fs.asides().len())
+    }
+
+    /// Returns once that is not the same any more.
+    pub(crate) async fn has_other_files(&self, before: &Unsaved) {
+        while self.unsaved_files() == *before {
+            tokio::time::sleep(LOOKING).await;
         }
     }
 

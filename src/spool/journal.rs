@@ -433,7 +433,13 @@ fn unsound(path: &Path) -> PathBuf {
 }
 
 fn mark(unsound: &Path) -> Result<(), SpoolError> {
-    File::create(unsound).map_err(SpoolError::io("create", unsound))?;
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(unsound)
+        .map_err(SpoolError::io("create", unsound))?;
     super::sync_directory(unsound.parent().unwrap_or(Path::new(".")))
 }
 

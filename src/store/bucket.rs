@@ -384,6 +384,7 @@ impl From<Failure> for StoreError {
             Kind::Busy => Self::Busy(failure.text),
             Kind::NoUpload | Kind::BadPart => Self::NoUpload(failure.text),
             Kind::TooLarge => Self::TooLarge(failure.text),
+            Kind::LongKey => Self::LongKey,
             Kind::Unsupported => Self::Unsupported(failure.text),
             Kind::Garbled => Self::Garbled(failure.text),
             Kind::Other => Self::Service(failure.text),

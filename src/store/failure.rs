@@ -41,6 +41,8 @@ pub(crate) enum Kind {
     BadPart,
     /// More than S3 takes.
     TooLarge,
+    /// A key of more than 1,024 bytes.
+    LongKey,
     /// The store does not know this kind of request or condition.
     Unsupported,
     /// The bytes do not have their digest.
@@ -125,7 +127,8 @@ fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
         }
         (_, "NoSuchUpload") => Kind::NoUpload,
         (_, "InvalidPart" | "InvalidPartOrder") => Kind::BadPart,
-        (_, "EntityTooLarge" | "KeyTooLongError" | "MetadataTooLarge") => Kind::TooLarge,
+        (_, "EntityTooLarge" | "MetadataTooLarge") => Kind::TooLarge,
+        (_, "KeyTooLongError") => Kind::LongKey,
         (_, "BadDigest" | "InvalidDigest" | "XAmzContentSHA256Mismatch" | "IncompleteBody") => {
             Kind::Garbled
         }

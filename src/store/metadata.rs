@@ -36,6 +36,10 @@ pub(crate) const LIMIT: usize = 2048;
 /// The type of a directory's object.
 pub(crate) const DIRECTORY: &str = "application/x-directory";
 
+/// What S3 calls a file of whose type nobody has said anything: Amazon S3 API reference,
+/// `PutObject`.
+pub(crate) const UNSET: &str = "binary/octet-stream";
+
 /// The type of a file that says nothing of its type.
 pub(crate) const UNKNOWN: &str = "application/octet-stream";
 

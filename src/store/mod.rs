@@ -166,6 +166,9 @@ pub(crate) enum StoreError {
     /// The object or the upload would be larger than S3 allows.
     #[error("too large for S3: {0}")]
     TooLarge(String),
+    /// S3 has no keys of more than 1,024 bytes.
+    #[error("the path is too long for S3, which has keys of at most 1024 bytes")]
+    LongKey,
     /// The store does not know this kind of request or condition.
     #[error("the store does not support this: {0}")]
     Unsupported(String),

@@ -7,6 +7,8 @@
 //! a change in between goes unnoticed, which `status` says.
 
 use std::fmt;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 
 use bytes::Bytes;
@@ -179,8 +181,17 @@ fn recall(path: &Path) -> Option<Support> {
 }
 
 fn remember(path: &Path, support: &Support) {
+    let write = |text: Vec<u8>| {
+        let mut file = std::fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(path)?;
+        file.write_all(&text)
+    };
     let written = serde_json::to_vec(support).map_err(std::io::Error::other);
-    if let Err(error) = written.and_then(|text| std::fs::write(path, text)) {
+    if let Err(error) = written.and_then(write) {
         tracing::debug!("{}: {error}", path.display());
     }
 }

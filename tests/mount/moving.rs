@@ -218,3 +218,48 @@ fn what_is_made_while_its_directory_is_renamed_is_not_made_under_the_old_name() 
     assert_eq!(errno(opening.join().unwrap()), libc::ENOENT);
     assert!(is_at(&scene, "new", &files), "{:?}", scene.bucket.keys());
 }
+
+#[test]
+fn what_is_changed_in_a_renamed_directory_does_not_bring_the_old_one_back() {
+    let scene = Scene::new();
+    let mut files = furnish(&scene);
+    let mount = scene.mount(&[]);
+    let faults = scene.sandbox.faults();
+    faults.status(Kind::Delete, 503, "SlowDown", 10_000);
+    fs::rename(mount.file("old"), mount.file("new")).unwrap();
+    assert!(
+        scene.bucket.get("old/0").is_some(),
+        "nothing can be deleted"
+    );
+    faults.clear();
+    // What is left to do looks different in the new place by then.
+    fs::remove_file(mount.file("new/0")).unwrap();
+    fs::rename(mount.file("new/3"), mount.file("new/three")).unwrap();
+    fs::write(mount.file("new/6"), "changed").unwrap();
+    files.remove("0");
+    files.insert("6".to_owned(), b"changed".to_vec());
+    let three = files.remove("3").unwrap();
+    files.insert("three".to_owned(), three);
+    wait_until("the rest", || is_at(&scene, "new", &files));
+    assert!(mount.file("old").symlink_metadata().is_err());
+}
+
+#[test]
+fn a_directory_whose_objects_may_not_be_deleted_keeps_its_name() {
+    let scene = Scene::new();
+    furnish(&scene);
+    let mount = scene.mount(&[]);
+    let file = OpenOptions::new().write(true).open(mount.file("old/0"));
+    let file = file.unwrap();
+    let faults = scene.sandbox.faults();
+    faults.status(Kind::Delete, 403, "AccessDenied", 10_000);
+    let renamed = fs::rename(mount.file("old"), mount.file("new"));
+    assert_eq!(errno(renamed), libc::EACCES);
+    file.write_all_at(b"changed", 0).unwrap();
+    file.sync_all().unwrap();
+    assert_eq!(&fs::read(mount.file("old/0")).unwrap()[..7], b"changed");
+    assert_eq!(&scene.bucket.get("old/0").unwrap()[..7], b"changed");
+    assert_eq!(scene.bucket.get("new/0").unwrap(), noise(0, 100));
+    let status = mount.status(&scene);
+    assert_eq!(status["pending_uploads"], serde_json::json!([]));
+}

@@ -154,6 +154,8 @@ impl FileSystem {
         for number in below {
             held.extend(self.hold_stored(asker, number).await?);
         }
+        let is_going = |key: &str| key.starts_with(&moved.from);
+        self.settle_copies(asker, inode.number, is_going).await;
         let mut run = Run::new(self.keys_below(inode.number));
         if let Err(error) = self.is_at(&mut moved, Stage::Copying).await {
             self.throw_out(moved.id);
