@@ -780,3 +780,60 @@ fn what_is_removed_before_it_is_stored_does_not_come_back() {
         assert!(scene.bucket.keys().is_empty(), "{:?}", scene.bucket.keys());
     }
 }
+
+#[test]
+fn what_the_server_is_to_copy_is_copied_before_its_source_changes() {
+    let scene = Scene::new();
+    let bytes = noise(41, 20 << 20);
+    for name in ["changed", "removed", "renamed"] {
+        scene.bucket.put(name, bytes.clone());
+    }
+    let mount = scene.mount(&[]);
+    let copies = ["changed", "removed", "renamed"].map(|name| {
+        let mut source = File::open(mount.file(name)).unwrap();
+        let mut copy = File::create(mount.file(&format!("copy of {name}"))).unwrap();
+        // This is copy_file_range(2).
+        std::io::copy(&mut source, &mut copy).unwrap();
+        copy
+    });
+    assert!(
+        scene.sandbox.counts().bytes_served() < 1 << 20,
+        "the server copies"
+    );
+    fs::write(mount.file("changed"), "another").unwrap();
+    fs::remove_file(mount.file("removed")).unwrap();
+    fs::rename(mount.file("renamed"), mount.file("other")).unwrap();
+    for copy in copies {
+        copy.sync_all().unwrap();
+    }
+    for name in ["changed", "removed", "renamed"] {
+        assert!(
+            scene.bucket.get(&format!("copy of {name}")).unwrap() == bytes,
+            "{name}"
+        );
+    }
+    assert_eq!(scene.bucket.get("changed").unwrap(), "another");
+    assert_eq!(scene.bucket.keys().len(), 5);
+}
+
+#[test]
+fn a_second_signal_stops_at_once_and_leaves_no_dead_mount() {
+    let scene = Scene::new();
+    let mut mount = scene.mount(&["--write-back"]);
+    let faults = scene.sandbox.faults();
+    faults.stall(Matcher::kind(Kind::Put).nth(1), 10);
+    fs::write(mount.file("f"), "unsaved").unwrap();
+    wait_until("the upload", || faults.stalled() == 1);
+    mount.signal(libc::SIGTERM);
+    wait_until("the first one", || mount.log().contains("unmounting"));
+    mount.signal(libc::SIGTERM);
+    assert_eq!(mount.wait().code(), Some(1), "{}", mount.log());
+    assert!(!mount.is_mounted());
+    fs::read_dir(mount.path()).unwrap();
+    drop(mount);
+    faults.clear();
+    faults.release();
+    let mount = scene.mount(&[]);
+    wait_until("nothing pending", || pending(&mount, &scene) == 0);
+    assert_eq!(scene.bucket.get("f").unwrap(), "unsaved");
+}
