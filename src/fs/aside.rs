@@ -28,7 +28,7 @@ pub(super) enum Aside {
 pub(crate) struct SetAside {
     /// The name that it was meant for, as a key.
     pub(crate) key: String,
-    /// Where it is.
+    /// Where it is: a key, or a path on this machine for what is no whole file.
     pub(crate) stored_as: String,
     /// `conflict` or `recovered`.
     pub(crate) why: &'static str,
@@ -77,6 +77,7 @@ impl FileSystem {
         if let Err(error) = self.hydrate(asker, draft, 0..size).await {
             return Err(match error {
                 FsError::Store(StoreError::Changed | StoreError::NotFound) => {
+                    self.is_kept_here(draft, &meant, why);
                     FsError::Conflict(format!(
                         "{meant} was changed by somebody else, and with it the parts that were \
                          not changed here, so no whole file can be stored; what was written is \
@@ -157,12 +158,6 @@ impl FileSystem {
             }
         }
         self.show_the_other(draft.number);
-        let aside = SetAside {
-            key: meant.to_owned(),
-            stored_as: stored.key.clone(),
-            why: why.word(),
-            when: std::time::SystemTime::now(),
-        };
         tracing::warn!(
             "{} {}: this side's version is {}",
             meant,
@@ -172,6 +167,28 @@ impl FileSystem {
             },
             stored.key
         );
+        self.is_told(meant, stored.key.clone(), why);
+    }
+
+    /// Only a part of a large file was changed here, and the rest is gone with the version that
+    /// it was opened as: what was written stays on this machine, at its offsets.
+    fn is_kept_here(&self, draft: &Draft, meant: &str, why: Aside) {
+        let place = draft.file.path().display().to_string();
+        let is_known = self.asides.lock().iter().any(|it| it.stored_as == place);
+        // It is tried again with each session.
+        if !is_known {
+            self.is_told(meant, place, why);
+        }
+    }
+
+    /// People hear of a file that is not where it was meant to be.
+    fn is_told(&self, meant: &str, stored_as: String, why: Aside) {
+        let aside = SetAside {
+            key: meant.to_owned(),
+            stored_as,
+            why: why.word(),
+            when: std::time::SystemTime::now(),
+        };
         self.asides.lock().push(aside.clone());
         // Nobody may be listening.
         let _ = self.notices.send(Notice::Aside(aside));

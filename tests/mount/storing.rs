@@ -837,3 +837,25 @@ fn a_second_signal_stops_at_once_and_leaves_no_dead_mount() {
     wait_until("nothing pending", || pending(&mount, &scene) == 0);
     assert_eq!(scene.bucket.get("f").unwrap(), "unsaved");
 }
+
+#[test]
+fn a_part_of_a_large_file_that_somebody_else_replaced_is_kept_here() {
+    let scene = Scene::new();
+    scene.bucket.put("large", noise(51, 24 << 20));
+    let mount = scene.mount(&[]);
+    let file = OpenOptions::new().write(true).open(mount.file("large"));
+    let file = file.unwrap();
+    file.write_all_at(b"mine", 20 << 20).unwrap();
+    scene.bucket.put("large", "theirs");
+    assert_eq!(errno(file.sync_all()), libc::ESTALE);
+    drop(file);
+    assert_eq!(scene.bucket.get("large").unwrap(), "theirs");
+    let status = mount.status(&scene);
+    let conflicts = status["conflicts"].as_array().unwrap();
+    assert_eq!(conflicts.len(), 1, "{status}");
+    assert_eq!(conflicts[0]["key"], "large");
+    let kept = File::open(conflicts[0]["stored_as"].as_str().unwrap()).unwrap();
+    let mut bytes = [0; 4];
+    kept.read_exact_at(&mut bytes, 20 << 20).unwrap();
+    assert_eq!(&bytes, b"mine");
+}
