@@ -128,8 +128,8 @@ impl FileSystem {
     /// Until what is returned is dropped, nothing is made or changed below it.
     ///
     /// Errors: `EINVAL` if it were to move into itself; `ENOTEMPTY` if the target has names in
-    /// it. After an error everything is as before, but if objects may be copied and not deleted:
-    /// then they are in both places.
+    /// it. After an error everything is as before; only if the policy lets objects be copied and
+    /// not deleted, they are in both places.
     pub(super) async fn rename_directory(
         self: &Arc<Self>,
         asker: &Asker,
@@ -180,9 +180,11 @@ impl FileSystem {
                     self.lead_back(&run);
                     return Err(error);
                 }
+            } else {
+                // The journal knows what is left to do.
+                tracing::warn!("{} ({error}): it is done by and by", moved.in_words());
             }
-            // All of it is there under its new name, and the journal knows what is left to do.
-            tracing::warn!("{} ({error}): it is done by and by", moved.in_words());
+            // All of it is there under its new name.
         }
         self.rebind_below(inode.number, &run);
         self.moves.lock().leave(moved.id, run);
