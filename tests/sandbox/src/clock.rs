@@ -1,37 +1,60 @@
-//! The sandbox's clock, which tests can move forward.
+//! The sandbox's clock, which tests can move forward, and set apart from the client's.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
 
-/// A handle to the sandbox's clock: the wall clock plus everything it was advanced by.
+/// A handle to the sandbox's clock: the server's time of day plus everything it was advanced by.
 ///
 /// It decides when sessions are issued and expire, how old an MFA authentication is, and which
-/// TOTP step is the present one. It runs on by itself and can only be moved forward, as time does.
-/// Moving it lets time pass for everyone, so it never makes a signature look skewed; see
-/// [`Sandbox::skew`](crate::Sandbox::skew) for that.
+/// TOTP step is the present one. It runs on by itself and can only be advanced, as time passes.
+/// Advancing it lets time pass for everyone, so it never makes a signature look skewed. For that
+/// there is [`Sandbox::skew`](crate::Sandbox::skew), which sets the server's time of day, and this
+/// clock with it, apart from the wall clock that clients go by.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
-    ahead_nanos: Arc<AtomicU64>,
+    hands: Arc<Hands>,
+}
+
+#[derive(Debug, Default)]
+struct Hands {
+    ahead_nanos: AtomicU64,
+    /// How far the server's time of day is ahead of the wall clock; negative if it is behind.
+    skew_millis: AtomicI64,
 }
 
 impl Clock {
     /// Returns the present time of the sandbox.
     pub fn now(&self) -> SystemTime {
-        SystemTime::now() + self.ahead()
+        self.time_of_day() + self.ahead()
+    }
+
+    /// The server's time of day, which signatures are checked against: advancing does not move it.
+    pub(crate) fn time_of_day(&self) -> SystemTime {
+        let millis = self.hands.skew_millis.load(Ordering::SeqCst);
+        let by = Duration::from_millis(millis.unsigned_abs());
+        if millis < 0 {
+            SystemTime::now() - by
+        } else {
+            SystemTime::now() + by
+        }
+    }
+
+    pub(crate) fn set_skew_millis(&self, millis: i64) {
+        self.hands.skew_millis.store(millis, Ordering::SeqCst);
     }
 
     /// Lets `by` pass at once.
     pub fn advance(&self, by: Duration) {
         let nanos = u64::try_from(by.as_nanos()).unwrap_or(u64::MAX / 2);
-        self.ahead_nanos.fetch_add(nanos, Ordering::SeqCst);
+        self.hands.ahead_nanos.fetch_add(nanos, Ordering::SeqCst);
     }
 
-    /// Returns how far the clock has been moved ahead of the wall clock.
+    /// Returns how far the clock has been advanced. A skew is not in it.
     pub fn ahead(&self) -> Duration {
-        Duration::from_nanos(self.ahead_nanos.load(Ordering::SeqCst))
+        Duration::from_nanos(self.hands.ahead_nanos.load(Ordering::SeqCst))
     }
 }
 
@@ -80,6 +103,18 @@ mod tests {
         let before = other.now();
         clock.advance(Duration::from_secs(3600));
         assert!(other.now() >= before + Duration::from_secs(3600));
+    }
+
+    #[test]
+    fn a_skew_moves_the_time_of_day_and_the_clock_with_it() {
+        let clock = Clock::default();
+        let hour = Duration::from_secs(3600);
+        clock.advance(hour);
+        clock.set_skew_millis(-600_000);
+        let wall = SystemTime::now();
+        assert!(clock.time_of_day() < wall - Duration::from_secs(590));
+        assert!(clock.now() < wall + hour - Duration::from_secs(590));
+        assert_eq!(clock.ahead(), hour);
     }
 
     #[test]

@@ -1,8 +1,6 @@
 //! The state that all requests share.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 
@@ -32,8 +30,6 @@ pub(crate) struct Cloud {
     pub(crate) faults: Faults,
     pub(crate) ledger: Ledger,
     pub(crate) expiry_style: Mutex<ExpiryStyle>,
-    /// How far the server's clock is ahead of the wall clock, for signatures only.
-    skew_millis: AtomicI64,
 }
 
 impl Cloud {
@@ -49,24 +45,8 @@ impl Cloud {
             faults: Faults::new(sessions.clone()),
             ledger: Ledger::default(),
             expiry_style: Mutex::default(),
-            skew_millis: AtomicI64::new(0),
             sessions,
             clock,
-        }
-    }
-
-    pub(crate) fn set_skew_millis(&self, millis: i64) {
-        self.skew_millis.store(millis, Ordering::SeqCst);
-    }
-
-    /// The server's time of day, which signatures are checked against.
-    pub(crate) fn server_time(&self) -> SystemTime {
-        let millis = self.skew_millis.load(Ordering::SeqCst);
-        let by = Duration::from_millis(millis.unsigned_abs());
-        if millis < 0 {
-            SystemTime::now() - by
-        } else {
-            SystemTime::now() + by
         }
     }
 

@@ -84,16 +84,21 @@ impl Device {
     /// Returns a code that STS accepts right now.
     ///
     /// It is the present step's code; if that was used already, the next step's, which STS accepts
-    /// as a device that is 30 seconds fast. If that was used as well, the clock is moved forward by
-    /// 30 seconds. Asking uses nothing up: two calls without a request in between give the same code.
+    /// as a device that is 30 seconds fast. If that was used as well, the clock is advanced until the
+    /// one after it is the next step's. Asking uses nothing up: two calls without a request in between
+    /// give the same code.
     pub fn unspent_code(&self) -> String {
         let present = totp::step_at(self.state.clock.now());
         let fresh = self.last_accepted().map_or(0, |last| last + 1);
         if fresh <= present + DRIFT_STEPS {
             return self.code_of(present.max(fresh));
         }
-        // Codes can have been accepted at most one step ahead, so one step always suffices.
-        self.state.clock.advance(Duration::from_secs(STEP_SECONDS));
+        // One step suffices, unless a skew has taken the clock back since.
+        let missing = fresh - DRIFT_STEPS - present;
+        let step = Duration::from_secs(STEP_SECONDS);
+        self.state
+            .clock
+            .advance(step * u32::try_from(missing).unwrap_or(u32::MAX));
         self.code_of(fresh)
     }
 
@@ -204,6 +209,16 @@ mod tests {
             assert_eq!(device.unspent_code(), code);
             assert_eq!(device.redeem(&code), Redeemed::Accepted);
         }
+    }
+
+    #[test]
+    fn an_unspent_code_is_accepted_by_a_clock_that_was_taken_back() {
+        let (device, clock) = device();
+        clock.set_skew_millis(3_600_000);
+        assert_eq!(device.redeem(&device.code()), Redeemed::Accepted);
+        clock.set_skew_millis(0);
+        assert_eq!(device.redeem(&device.code()), Redeemed::Wrong);
+        assert_eq!(device.redeem(&device.unspent_code()), Redeemed::Accepted);
     }
 
     #[test]

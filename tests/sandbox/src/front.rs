@@ -217,7 +217,7 @@ impl Front {
             refusal.status = 200;
             return Some(refusal);
         }
-        let server = self.cloud.server_time();
+        let server = self.cloud.clock.time_of_day();
         if let Some(order) = call.skew(server) {
             let date = call.date.clone().unwrap_or_default();
             if !call.kind.is_sts() {
@@ -407,7 +407,7 @@ impl Front {
         if let Ok(request_id) = HeaderValue::try_from(request_id) {
             headers.insert(name, request_id);
         }
-        if let Ok(date) = HeaderValue::try_from(http_date(self.cloud.server_time())) {
+        if let Ok(date) = HeaderValue::try_from(http_date(self.cloud.clock.time_of_day())) {
             headers.insert(header::DATE, date);
         }
         if let Some(server) = server {

@@ -42,9 +42,9 @@ pub struct SandboxBuilder {
 /// Which clock is ahead.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skew {
-    /// The server's: requests look old to it.
+    /// The server's, for the client is slow: requests look old to the server.
     ServerAhead,
-    /// The client's: requests look to the server as if from the future.
+    /// The client's, for it is fast: requests look to the server as if from the future.
     ServerBehind,
 }
 
@@ -126,12 +126,17 @@ impl Sandbox {
         &self.cloud.clock
     }
 
-    /// Sets the server's time of day apart from the client's, for signatures and the `Date` header
-    /// only. Requests more than 15 minutes off are refused: S3 with `RequestTimeTooSkewed`, STS with
-    /// `SignatureDoesNotMatch`. Zero puts it right. Moving [`clock`](Self::clock) causes no skew.
+    /// Sets the server's time of day apart from the client's. The server is the one that is right:
+    /// its `Date` header, the ends of its sessions and the users' devices, which keep time by
+    /// themselves, all go by its clock, and [`clock`](Self::clock) is that clock.
+    ///
+    /// Requests more than 15 minutes off are refused: S3 with `RequestTimeTooSkewed`, STS with
+    /// `SignatureDoesNotMatch`. Zero puts the client right. Advancing [`clock`](Self::clock) causes no
+    /// skew. A skew that takes the clock back makes codes of before it as spent as any old code is:
+    /// [`Device::unspent_code`] advances the clock beyond them.
     pub fn skew(&self, by: Duration, which: Skew) {
         let millis = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
-        self.cloud.set_skew_millis(match which {
+        self.cloud.clock.set_skew_millis(match which {
             Skew::ServerAhead => millis,
             Skew::ServerBehind => -millis,
         });

@@ -10,6 +10,12 @@ use aws_sdk_s3::config::Credentials;
 use clients::*;
 use s3mfa_sandbox::{ExpiryStyle, Kind, Sandbox, Skew};
 
+fn unix_now() -> i64 {
+    let now = std::time::SystemTime::now();
+    let now = now.duration_since(std::time::UNIX_EPOCH).unwrap();
+    i64::try_from(now.as_secs()).unwrap()
+}
+
 const DENIED_KEY: &str = "The AWS Access Key Id you provided does not exist in our records.";
 
 #[tokio::test]
@@ -260,6 +266,48 @@ async fn a_wrong_clock_is_refused_beyond_fifteen_minutes() {
     }
     scene.sandbox.skew(Duration::ZERO, Skew::ServerAhead);
     assert!(get(&s3(), "docs", "hello.txt").await.is_ok());
+}
+
+#[tokio::test]
+async fn the_server_and_the_phone_are_right_when_the_client_is_not() {
+    let scene = Scene::new();
+    let ten_minutes = Duration::from_secs(600);
+    for (which, sign) in [(Skew::ServerAhead, 1), (Skew::ServerBehind, -1)] {
+        scene.sandbox.skew(ten_minutes, which);
+        // The phone shows the server's code, which is twenty steps from the one a slow client would
+        // make by itself.
+        assert_ne!(
+            scene.phone.code(),
+            scene.phone.code_at(std::time::SystemTime::now())
+        );
+        let request = scene.sts(&scene.long_term()).get_session_token();
+        let request = request
+            .serial_number(scene.phone.serial())
+            .token_code(scene.phone.unspent_code());
+        let session = request.send().await.unwrap().credentials.unwrap();
+        let ahead = scene.sandbox.clock().ahead().as_secs();
+        let by_client = session.expiration().secs() - unix_now() - i64::try_from(ahead).unwrap();
+        let length = by_client - sign * 600;
+        assert!((43_198..=43_200).contains(&length), "{which:?}: {length}");
+        let client = scene.s3(&credentials(&session));
+        assert!(get(&client, "docs", "hello.txt").await.is_ok());
+        // The session dies by the server's clock, and its MFA is old by it.
+        scene.sandbox.skew(Duration::from_secs(840), which);
+        scene
+            .docs
+            .set_policy(s3mfa_sandbox::policies::require_fresh_mfa("docs", 120))
+            .unwrap();
+        let aged = get(&client, "docs", "hello.txt").await;
+        assert_eq!(aged.is_err(), which == Skew::ServerAhead, "{aged:?}");
+        scene.docs.clear_policy();
+        scene
+            .sandbox
+            .clock()
+            .advance(Duration::from_secs(43_200 - 200));
+        let died = get(&client, "docs", "hello.txt").await;
+        assert_eq!(died.is_err(), which == Skew::ServerAhead, "{died:?}");
+        scene.sandbox.skew(Duration::ZERO, which);
+    }
 }
 
 #[tokio::test]
