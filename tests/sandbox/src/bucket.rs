@@ -12,7 +12,7 @@ use crate::checksums::{md5_hex, multipart_etag};
 use crate::cloud::SharedCloud;
 use crate::content::Content;
 use crate::history::Mutation;
-use crate::policy::{Kind, MalformedPolicy, Policy, PolicyJson};
+use crate::policy::{Kind, MalformedPolicy, PolicyJson};
 use crate::store::{BucketState, Object};
 use crate::uploads::Upload;
 
@@ -289,15 +289,10 @@ impl Bucket {
     /// `MalformedPolicy` where AWS refuses the policy, and where the sandbox does not know a condition
     /// operator, a condition key or another element: nothing is ignored silently.
     pub fn set_policy(&self, policy: impl Into<PolicyJson>) -> Result<(), MalformedPolicy> {
-        let policy = Policy::parse(&policy.into().into_value()?, Kind::Bucket(&self.name))?;
-        if policy
-            .named_arns()
-            .any(|arn| !self.cloud.users.has_arn(arn))
-        {
-            return Err(MalformedPolicy::new("Invalid principal in policy"));
-        }
+        let kind = Kind::Bucket(&self.name);
+        let policy = self.cloud.read_policy(policy.into(), kind)?;
         self.state
-            .change_settings(|settings| settings.policy = Some(Arc::new(policy)));
+            .change_settings(|settings| settings.policy = Some(policy));
         Ok(())
     }
 

@@ -1,4 +1,4 @@
-//! Who signed a request: nobody, a user, or a user's session.
+//! Who signed a request: nobody, a user, or a session of a user or a role.
 
 use std::sync::Arc;
 
@@ -9,7 +9,8 @@ use crate::clock::unix_seconds;
 use crate::cloud::Cloud;
 use crate::policy::condition::Context;
 use crate::policy::{Policy, Principal};
-use crate::sessions::Session;
+use crate::roles::RoleSession;
+use crate::sessions::{Holder, Session};
 use crate::users::User;
 
 /// A caller whose signature was verified.
@@ -67,23 +68,59 @@ impl Caller {
         match self {
             Self::Anonymous => None,
             Self::User(user) => Some(user),
-            Self::Session(session) => Some(&session.user),
+            Self::Session(session) => match &session.holder {
+                Holder::User(user) => Some(user),
+                Holder::Role(_) => None,
+            },
         }
     }
 
+    fn role(&self) -> Option<&RoleSession> {
+        match self {
+            Self::Session(session) => match &session.holder {
+                Holder::Role(role) => Some(role),
+                Holder::User(_) => None,
+            },
+            Self::Anonymous | Self::User(_) => None,
+        }
+    }
+
+    /// The ARN that refusals call the caller by: of a session of a role, the session's.
     pub(crate) fn arn(&self) -> Option<&str> {
-        self.user().map(User::arn)
+        match self.role() {
+            Some(session) => Some(&session.arn),
+            None => self.user().map(User::arn),
+        }
+    }
+
+    /// `aws:userid`.
+    pub(crate) fn id(&self) -> Option<&str> {
+        match self.role() {
+            Some(session) => Some(&session.id),
+            None => self.user().map(User::id),
+        }
     }
 
     pub(crate) fn principal<'a>(&'a self, account: &'a str) -> Principal<'a> {
-        match self.arn() {
-            Some(arn) => Principal::User { arn, account },
-            None => Principal::Anonymous,
+        match (self.role(), self.user()) {
+            (Some(session), _) => Principal::RoleSession {
+                role: &session.role.arn,
+                session: &session.arn,
+                account,
+            },
+            (None, Some(user)) => Principal::User {
+                arn: user.arn(),
+                account,
+            },
+            (None, None) => Principal::Anonymous,
         }
     }
 
     pub(crate) fn policies(&self) -> Vec<Arc<Policy>> {
-        self.user().map(User::policies).unwrap_or_default()
+        match self.role() {
+            Some(session) => session.role.policies(),
+            None => self.user().map(User::policies).unwrap_or_default(),
+        }
     }
 
     /// Adds what policies can ask about the caller. The MFA keys are absent for long-term keys, and
@@ -94,14 +131,23 @@ impl Caller {
         context.set("aws:EpochTime", unix_seconds(now).to_string());
         context.set("aws:RequestedRegion", cloud.region.clone());
         context.set("s3:ResourceAccount", cloud.account.clone());
-        if let Some(user) = self.user() {
-            context.set("aws:username", user.name());
-            context.set("aws:userid", user.id());
-            context.set("aws:PrincipalArn", user.arn());
+        if let Some(id) = self.id() {
+            context.set("aws:userid", id);
             context.set("aws:PrincipalAccount", cloud.account.clone());
-            context.set("aws:PrincipalType", "User");
-        } else {
-            context.set("aws:PrincipalType", "Anonymous");
+        }
+        // IAM guide, "AWS global condition context keys": of a session of a role, the ARN is the
+        // role's, and there is no user name.
+        match (self.role(), self.user()) {
+            (Some(session), _) => {
+                context.set("aws:PrincipalArn", &session.role.arn);
+                context.set("aws:PrincipalType", "AssumedRole");
+            }
+            (None, Some(user)) => {
+                context.set("aws:username", user.name());
+                context.set("aws:PrincipalArn", user.arn());
+                context.set("aws:PrincipalType", "User");
+            }
+            (None, None) => context.set("aws:PrincipalType", "Anonymous"),
         }
         if let Self::Session(session) = self {
             context.set(

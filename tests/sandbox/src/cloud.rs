@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use std::sync::atomic::AtomicBool;
+
 use parking_lot::Mutex;
 
 use crate::access::ExpiryStyle;
@@ -10,9 +12,13 @@ use crate::clock::Clock;
 use crate::counts::Ledger;
 use crate::faults::Faults;
 use crate::policy::condition::Context;
-use crate::policy::{self, Decision, Question, Side};
+use crate::policy::principal::role_of_session;
+use crate::policy::{
+    self, Decision, Kind, MalformedPolicy, Policy, PolicyJson, Question, Rule, Side,
+};
 use crate::random::Random;
 use crate::refusal::Refusal;
+use crate::roles::Roles;
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::users::Users;
@@ -25,11 +31,14 @@ pub(crate) struct Cloud {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) users: Users,
+    pub(crate) roles: Roles,
     pub(crate) sessions: Sessions,
     pub(crate) store: Store,
     pub(crate) faults: Faults,
     pub(crate) ledger: Ledger,
     pub(crate) expiry_style: Mutex<ExpiryStyle>,
+    /// Whether a role that is assumed with a session that has MFA has it too.
+    pub(crate) chained_roles_carry_mfa: AtomicBool,
 }
 
 impl Cloud {
@@ -38,6 +47,7 @@ impl Cloud {
         let sessions = Sessions::new(clock.clone());
         Self {
             users: Users::new(account.clone()),
+            roles: Roles::new(account.clone()),
             account,
             region,
             random: Random::new(seed),
@@ -45,9 +55,33 @@ impl Cloud {
             faults: Faults::new(sessions.clone()),
             ledger: Ledger::default(),
             expiry_style: Mutex::default(),
+            chained_roles_carry_mfa: AtomicBool::new(true),
             sessions,
             clock,
         }
+    }
+
+    /// Reads a policy, and looks up the principals it names: AWS refuses those that do not exist.
+    pub(crate) fn read_policy(
+        &self,
+        policy: PolicyJson,
+        kind: Kind<'_>,
+    ) -> Result<Arc<Policy>, MalformedPolicy> {
+        let of_kind = |malformed: MalformedPolicy| match kind {
+            Kind::Bucket(_) => malformed,
+            Kind::Identity | Kind::Trust => malformed.of_iam(),
+        };
+        let policy = Policy::parse(&policy.into_value().map_err(of_kind)?, kind)?;
+        if let Some(arn) = policy.named_arns().find(|arn| !self.has_principal(arn)) {
+            return Err(of_kind(MalformedPolicy::principal(arn)));
+        }
+        Ok(Arc::new(policy))
+    }
+
+    fn has_principal(&self, arn: &str) -> bool {
+        let role = role_of_session(arn);
+        let role = role.as_deref().unwrap_or(arn);
+        self.users.has_arn(arn) || self.roles.by_arn(role).is_some()
     }
 
     /// Decides on a request to S3, and words the refusal.
@@ -71,7 +105,12 @@ impl Cloud {
             resource,
             context: &context,
         };
-        let decision = policy::decide(&caller.policies(), bucket_policy.as_deref(), question);
+        let decision = policy::decide(
+            Rule::SameAccount,
+            &caller.policies(),
+            bucket_policy.as_deref(),
+            question,
+        );
         let why = match decision {
             Decision::Allowed => {
                 return match bucket {

@@ -31,10 +31,10 @@ struct State {
     accepted: Mutex<BTreeSet<u64>>,
 }
 
-/// What became of a code.
+/// What a code is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Redeemed {
-    /// The step was fresh, and is used up now.
+    /// The step is fresh, or was until just now.
     Accepted,
     /// The code belongs to a step that was accepted before.
     Spent,
@@ -113,22 +113,39 @@ impl Device {
         self.last_accepted().is_some_and(|last| present <= last)
     }
 
+    /// Looks at a code without using it up.
+    pub(crate) fn check(&self, code: &str) -> Redeemed {
+        match self.judge(&self.state.accepted.lock(), code) {
+            Ok(_) => Redeemed::Accepted,
+            Err(refused) => refused,
+        }
+    }
+
+    /// Uses a code up.
     pub(crate) fn redeem(&self, code: &str) -> Redeemed {
-        let present = totp::step_at(self.state.clock.now());
         let mut accepted = self.state.accepted.lock();
+        match self.judge(&accepted, code) {
+            Ok(step) => {
+                accepted.insert(step);
+                Redeemed::Accepted
+            }
+            Err(refused) => refused,
+        }
+    }
+
+    /// The fresh step that a code belongs to.
+    fn judge(&self, accepted: &BTreeSet<u64>, code: &str) -> Result<u64, Redeemed> {
+        let present = totp::step_at(self.state.clock.now());
         let last = accepted.last().copied();
         let window = present.saturating_sub(DRIFT_STEPS)..=present + DRIFT_STEPS;
         let fresh = window
             .filter(|step| last.is_none_or(|last| *step > last))
             .find(|step| self.code_of(*step) == code);
-        if let Some(step) = fresh {
-            accepted.insert(step);
-            return Redeemed::Accepted;
+        match fresh {
+            Some(step) => Ok(step),
+            None if accepted.iter().any(|step| self.code_of(*step) == code) => Err(Redeemed::Spent),
+            None => Err(Redeemed::Wrong),
         }
-        if accepted.iter().any(|step| self.code_of(*step) == code) {
-            return Redeemed::Spent;
-        }
-        Redeemed::Wrong
     }
 
     fn last_accepted(&self) -> Option<u64> {

@@ -23,7 +23,8 @@
 //! once, and uploaded in parts: begin, upload, copy ranges on the server, list, complete, abort. Writes
 //! take `If-Match` and `If-None-Match: *` and decide them and write under one lock. Digests that come
 //! with a body are verified, in headers and trailers. Objects keep their headers, metadata, class,
-//! encryption, ACL and tags. Sessions come from STS for real codes.
+//! encryption, ACL and tags. Sessions come from STS for real codes, those of roles for whom the roles
+//! trust.
 //!
 //! # What it is honest about
 //!
@@ -40,8 +41,8 @@
 //!
 //! # What it leaves out
 //!
-//! TLS, virtual-hosted buckets, versions, object locks, SSE-C, roles, IAM, a listing of all buckets
-//! (403), and whatever else answers 501.
+//! TLS, virtual-hosted buckets, versions, object locks, SSE-C, session policies and tags, paths of
+//! users and roles, IAM, a listing of all buckets (403), and whatever else answers 501.
 //!
 //! # Where it is known to differ from AWS
 //!
@@ -60,17 +61,21 @@
 //!   only. In the list of DeleteObjects it is not understood.
 //! - Conditions in policies know no keys about writes, such as `s3:if-none-match`: policies that name
 //!   them are refused.
+//! - Whether roles that are assumed with a session carry its MFA is not documented by AWS; here they do
+//!   ([`Sandbox::chained_roles_carry_mfa`]), but for roles that are assumed with a session of a role.
 //! - Keys are not checked for characters that XML cannot hold, and the size of an object has no limit.
 //! - HTTP dates of odd form (`Expires`) are refused, where AWS keeps any text.
 //!
 //! # Map
 //!
 //! A request comes in through `server` (the listener) and goes through `front` (faults, a wrong clock or
-//! region; the final form of every answer), then `s3s` (HTTP, SigV4, XML), then `access` (session, policies) and `s3`, or `sts`.
+//! region; the final form of every answer), then `s3s` (HTTP, SigV4, XML), then `access` (session,
+//! policies) and `s3`, or `sts`.
 //! `s3` names the operations; `reads`, `lists`, `puts`, `copies`, `deletes`, `multipart` and
 //! `upload_lists` are the work. Bodies come in through `receiving` (off the network) and `intake`
 //! (verified), and go out through `body`. `store` holds objects and `uploads` under one lock, where
-//! `conditions` are decided and `history` is written. What requests share is in `cloud`. `policy`,
+//! `conditions` are decided and `history` is written. Who there is, `users`, `roles` and `sessions`
+//! know. What requests share is in `cloud`. `policy`,
 //! `listing` and `content` are pure. `caller` is the only part that tells who signed a request, and
 //! `refusal` the only one that words errors, but for those of one operation alone.
 
@@ -102,11 +107,13 @@ pub mod policies;
 mod policy;
 mod preconditions;
 mod puts;
+mod query;
 mod random;
 mod reads;
 mod receiving;
 mod refusal;
 mod request;
+mod roles;
 mod s3;
 mod sandbox;
 mod server;
@@ -129,6 +136,7 @@ pub use faults::{FOREVER, Faults, Network};
 pub use history::Mutation;
 pub use matcher::Matcher;
 pub use policy::{MalformedPolicy, PolicyJson};
+pub use roles::Role;
 pub use sandbox::{Sandbox, SandboxBuilder, Skew};
 pub use sessions::Sessions;
 pub use uploads::CompletedUploads;

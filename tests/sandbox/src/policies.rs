@@ -106,6 +106,49 @@ pub fn deny_list(bucket: &str) -> Value {
     }]})
 }
 
+/// The trust policy of a role that a principal may assume: the ARN of a user, a role or a session, an
+/// account, or `*`.
+pub fn trust(principal: &str) -> Value {
+    trust_if(principal, json!({}))
+}
+
+/// The trust policy of a role that a principal may assume with MFA only: a code in the request, or a
+/// session that has MFA.
+///
+/// IAM user guide, "Configuring MFA-protected API access":
+/// `"Bool": {"aws:MultiFactorAuthPresent": "true"}`.
+pub fn trust_with_mfa(principal: &str) -> Value {
+    trust_if(
+        principal,
+        json!({"Bool": {"aws:MultiFactorAuthPresent": "true"}}),
+    )
+}
+
+/// The trust policy of a role that a principal may assume who knows the external id.
+///
+/// IAM user guide, "Access to AWS accounts owned by third parties".
+pub fn trust_with_external_id(principal: &str, external_id: &str) -> Value {
+    trust_if(
+        principal,
+        json!({"StringEquals": {"sts:ExternalId": external_id}}),
+    )
+}
+
+fn trust_if(principal: &str, condition: Value) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"AWS": principal}, "Action": "sts:AssumeRole",
+        "Condition": condition,
+    }]})
+}
+
+/// The identity policy of somebody who may assume a role. They need it where the role's trust policy
+/// names their account and not themselves.
+pub fn allow_assume_role(role: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": role,
+    }]})
+}
+
 /// The statements of several policies in one.
 pub fn merge(policies: &[Value]) -> Value {
     let statements = policies

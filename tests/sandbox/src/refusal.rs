@@ -105,13 +105,18 @@ impl Refusal {
         } else {
             "Sender"
         };
-        let mut xml = format!(
-            "<ErrorResponse xmlns=\"{}\">\n  <Error>\n    ",
+        // What no operation was found for is refused by what stands before all services of AWS.
+        let namespace = if self.code == "InvalidAction" {
+            "http://webservices.amazon.com/AWSFault/2005-15-09"
+        } else {
             crate::sts::NAMESPACE
-        );
+        };
+        let mut xml = format!("<ErrorResponse xmlns=\"{namespace}\">\n  <Error>\n    ");
         element(&mut xml, "Type", kind);
         element(&mut xml, "Code", &self.code);
-        element(&mut xml, "Message", &self.message);
+        if !self.message.is_empty() {
+            element(&mut xml, "Message", &self.message);
+        }
         xml.push_str("\n  </Error>\n  ");
         element(&mut xml, "RequestId", request_id);
         xml.push_str("\n</ErrorResponse>\n");

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use crate::access::ExpiryStyle;
@@ -13,6 +14,7 @@ use crate::device::Device;
 use crate::faults::Faults;
 use crate::policies::allow_all_s3;
 use crate::policy::{Kind, MalformedPolicy, Policy, PolicyJson};
+use crate::roles::Role;
 use crate::server::Server;
 use crate::sessions::Sessions;
 use crate::users::User;
@@ -163,13 +165,13 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// `MalformedPolicy`, as [`Bucket::set_policy`].
+    /// `MalformedPolicyDocument`, as [`create_role`](Self::create_role).
     pub fn put_user_policy(
         &self,
         user: &User,
         policy: impl Into<PolicyJson>,
     ) -> Result<(), MalformedPolicy> {
-        user.add_policy(identity_policy(policy.into())?);
+        user.add_policy(self.cloud.read_policy(policy.into(), Kind::Identity)?);
         Ok(())
     }
 
@@ -178,7 +180,7 @@ impl Sandbox {
     ///
     /// # Errors
     ///
-    /// `MalformedPolicy`, as [`Bucket::set_policy`]; the old policies stay then.
+    /// `MalformedPolicyDocument`, as [`create_role`](Self::create_role); the old policies stay then.
     pub fn set_user_policies<P: Into<PolicyJson>>(
         &self,
         user: &User,
@@ -186,7 +188,7 @@ impl Sandbox {
     ) -> Result<(), MalformedPolicy> {
         let policies = policies
             .into_iter()
-            .map(|policy| identity_policy(policy.into()));
+            .map(|policy| self.cloud.read_policy(policy.into(), Kind::Identity));
         user.set_policies(policies.collect::<Result<_, _>>()?);
         Ok(())
     }
@@ -197,6 +199,35 @@ impl Sandbox {
         self.cloud
             .users
             .create_device(user, &self.cloud.clock, &self.cloud.random)
+    }
+
+    /// Creates a role with that trust policy and an identity policy that allows all of S3. An existing
+    /// name gives that role, with its policies as if it were new.
+    ///
+    /// Who may assume it, the trust policy says: it names the caller, or it names the account and a
+    /// policy of the caller's allows `sts:AssumeRole`.
+    ///
+    /// # Errors
+    ///
+    /// `MalformedPolicyDocument` where IAM refuses the policy, and where the sandbox does not know a
+    /// condition operator, a condition key or another element: nothing is ignored silently.
+    pub fn create_role(
+        &self,
+        name: &str,
+        trust_policy: impl Into<PolicyJson>,
+    ) -> Result<Role, MalformedPolicy> {
+        Role::new(name, trust_policy.into(), self.cloud.clone())
+    }
+
+    /// Sets whether sessions of roles carry MFA to S3 that were assumed with a session of
+    /// `GetSessionToken` which has it: the age then counts from that session's code. They do without
+    /// this, as people see it in AWS, whose guides are silent about it.
+    ///
+    /// Sessions of roles that a user assumes with long-term keys never carry MFA, a code in the request
+    /// or not: IAM guide, "Configuring MFA-protected API access".
+    pub fn chained_roles_carry_mfa(&self, carry: bool) {
+        let switch = &self.cloud.chained_roles_carry_mfa;
+        switch.store(carry, Ordering::SeqCst);
     }
 
     /// Creates a bucket. An existing name gives that bucket. Names that AWS would not have, such as
@@ -235,11 +266,4 @@ impl Sandbox {
     pub fn reset_counts(&self) {
         self.cloud.ledger.reset();
     }
-}
-
-fn identity_policy(policy: PolicyJson) -> Result<Arc<Policy>, MalformedPolicy> {
-    Ok(Arc::new(Policy::parse(
-        &policy.into_value()?,
-        Kind::Identity,
-    )?))
 }

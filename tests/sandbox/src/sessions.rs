@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 
 use crate::clock::Clock;
 use crate::random::Random;
+use crate::roles::RoleSession;
 use crate::users::User;
 
 /// What tokens of AWS start with: base64 of a short binary header and the word `origin_ec`.
@@ -17,6 +18,13 @@ const TOKEN_HEAD: &str = "IQoJb3JpZ2luX2VjE";
 
 /// Random bytes of a token. AWS promises no size; with the head this gives 444 characters.
 const TOKEN_BYTES: usize = 320;
+
+/// Whom a session acts as.
+pub(crate) enum Holder {
+    /// The user who asked `GetSessionToken` for it.
+    User(User),
+    Role(RoleSession),
+}
 
 /// One session. Its keys, its token and its MFA stay together: a token is good with its own access
 /// key only.
@@ -26,9 +34,9 @@ pub(crate) struct Session {
     pub(crate) access_key_id: String,
     pub(crate) secret_access_key: String,
     pub(crate) token: String,
-    pub(crate) user: User,
+    pub(crate) holder: Holder,
     pub(crate) expiration: SystemTime,
-    /// When a code was given, if one was.
+    /// The MFA that the session carries: when the code was given.
     pub(crate) mfa_at: Option<SystemTime>,
     ended: AtomicBool,
 }
@@ -135,9 +143,9 @@ impl Sessions {
 
     pub(crate) fn issue(
         &self,
-        user: &User,
+        holder: Holder,
         length: Duration,
-        with_mfa: bool,
+        mfa_at: Option<SystemTime>,
         random: &Random,
     ) -> Arc<Session> {
         let now = self.state.clock.now();
@@ -149,9 +157,9 @@ impl Sessions {
             access_key_id: format!("ASIA{}", random.base32(16)),
             secret_access_key: random.base64(30),
             token: format!("{TOKEN_HEAD}{}", random.base64(TOKEN_BYTES)),
-            user: user.clone(),
+            holder,
             expiration: now + length,
-            mfa_at: with_mfa.then_some(now),
+            mfa_at,
             ended: AtomicBool::new(false),
         });
         inner

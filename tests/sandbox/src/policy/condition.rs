@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::MalformedPolicy;
+use super::document::Kind;
 use super::pattern;
 
 /// The keys the sandbox can answer for, in lower case. Any other key is refused when a policy is set:
 /// a key that is always absent would quietly change what a policy means.
-const KNOWN_KEYS: [&str; 15] = [
+const KNOWN_KEYS: [&str; 17] = [
     "aws:multifactorauthpresent",
     "aws:multifactorauthage",
     "aws:username",
@@ -25,7 +26,20 @@ const KNOWN_KEYS: [&str; 15] = [
     "s3:delimiter",
     "s3:max-keys",
     "s3:resourceaccount",
+    "sts:externalid",
+    "sts:rolesessionname",
 ];
+
+/// Whether a policy of that kind may ask about the key, which is in lower case.
+fn is_known(key: &str, kind: Kind<'_>) -> bool {
+    // No request that meets the policy would ever carry a key of the other service.
+    let foreign = match kind {
+        Kind::Bucket(_) => "sts:",
+        Kind::Trust => "s3:",
+        Kind::Identity => return KNOWN_KEYS.contains(&key),
+    };
+    KNOWN_KEYS.contains(&key) && !key.starts_with(foreign)
+}
 
 /// The context of a request: condition keys and their values, the keys in any case.
 #[derive(Clone, Debug, Default)]
@@ -71,7 +85,10 @@ pub(crate) struct Condition {
 }
 
 impl Condition {
-    pub(crate) fn parse_block(block: &Map<String, Value>) -> Result<Vec<Self>, MalformedPolicy> {
+    pub(crate) fn parse_block(
+        block: &Map<String, Value>,
+        kind: Kind<'_>,
+    ) -> Result<Vec<Self>, MalformedPolicy> {
         let mut conditions = Vec::new();
         for (operator, keys) in block {
             let (comparison, if_exists) = parse_operator(operator)?;
@@ -82,7 +99,7 @@ impl Condition {
             };
             for (key, values) in keys {
                 let key = key.to_ascii_lowercase();
-                if !KNOWN_KEYS.contains(&key.as_str()) {
+                if !is_known(&key, kind) {
                     return Err(MalformedPolicy::new(format!(
                         "Policy has an invalid condition key: {key}"
                     )));

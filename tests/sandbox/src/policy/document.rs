@@ -4,14 +4,17 @@ use serde_json::{Map, Value};
 
 use super::MalformedPolicy;
 use super::condition::Condition;
+use super::principal::{PrincipalPattern, principals};
 
-/// Whether a policy is attached to a bucket or to a user. It decides which elements it may have.
+/// What a policy is attached to. It decides which elements the policy may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind<'a> {
     /// A bucket policy: every statement names principals, and only this bucket's resources.
     Bucket(&'a str),
-    /// A user's policy: the user is the principal.
+    /// The policy of a user or a role, who is the principal.
     Identity,
+    /// The trust policy of a role, which is the resource: every statement names principals.
+    Trust,
 }
 
 /// A policy that was read and understood as a whole.
@@ -24,10 +27,11 @@ pub(crate) struct Policy {
 #[derive(Clone, Debug)]
 pub(crate) struct Statement {
     pub(crate) effect: Effect,
-    /// Always `None` in a user's policy.
+    /// Always `None` in an identity policy.
     pub(crate) principals: Option<Listed<PrincipalPattern>>,
     pub(crate) actions: Listed<String>,
-    pub(crate) resources: Listed<String>,
+    /// Always `None` in a trust policy.
+    pub(crate) resources: Option<Listed<String>>,
     pub(crate) conditions: Vec<Condition>,
 }
 
@@ -60,19 +64,15 @@ impl<T> Listed<T> {
     }
 }
 
-/// One entry of a `Principal` element.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum PrincipalPattern {
-    /// `*` and `{"AWS": "*"}`: everybody, anonymous callers included.
-    Everyone,
-    /// An account id, or the ARN of its root.
-    Account(String),
-    /// The ARN of one user.
-    Arn(String),
-}
-
 impl Policy {
     pub(crate) fn parse(document: &Value, kind: Kind<'_>) -> Result<Self, MalformedPolicy> {
+        Self::read(document, kind).map_err(|malformed| match kind {
+            Kind::Bucket(_) => malformed,
+            Kind::Identity | Kind::Trust => malformed.of_iam(),
+        })
+    }
+
+    fn read(document: &Value, kind: Kind<'_>) -> Result<Self, MalformedPolicy> {
         let Value::Object(document) = document else {
             return Err(syntax("the policy is not an object"));
         };
@@ -104,7 +104,7 @@ impl Policy {
         })
     }
 
-    /// The ARNs of users that the policy names; a bucket policy may only name existing ones.
+    /// The ARNs that the policy names as principals; it may only name what exists.
     pub(crate) fn named_arns(&self) -> impl Iterator<Item = &str> {
         let principals = self
             .statements
@@ -145,34 +145,41 @@ impl Statement {
             None => return Err(MalformedPolicy::new("Missing required field Effect")),
         };
         let actions = listed(statement, "Action", "NotAction", strings)?;
-        let resources = listed(statement, "Resource", "NotResource", strings)?;
-        let principals = match kind {
-            Kind::Bucket(_) => Some(listed(statement, "Principal", "NotPrincipal", principals)?),
-            Kind::Identity
-                if statement.contains_key("Principal")
-                    || statement.contains_key("NotPrincipal") =>
-            {
+        let prohibit = |names: [&str; 2]| match names.iter().find(|n| statement.contains_key(**n)) {
+            Some(name) => Err(MalformedPolicy::new(format!("Has prohibited field {name}"))),
+            None => Ok(()),
+        };
+        let principals = if kind == Kind::Identity {
+            if statement.contains_key("Principal") || statement.contains_key("NotPrincipal") {
                 return Err(MalformedPolicy::new(
                     "Policy document should not specify a principal.",
                 ));
             }
-            Kind::Identity => None,
+            None
+        } else {
+            Some(listed(statement, "Principal", "NotPrincipal", principals)?)
+        };
+        let resources = if kind == Kind::Trust {
+            prohibit(["Resource", "NotResource"])?;
+            None
+        } else {
+            Some(listed(statement, "Resource", "NotResource", strings)?)
         };
         let conditions = match statement.get("Condition") {
             None => Vec::new(),
-            Some(Value::Object(block)) => Condition::parse_block(block)?,
+            Some(Value::Object(block)) => Condition::parse_block(block, kind)?,
             Some(_) => return Err(syntax("Condition is not an object")),
         };
         for action in actions.items() {
             check_action(action, kind)?;
         }
-        for resource in resources.items() {
+        for resource in resources.iter().flat_map(Listed::items) {
             refuse_variables(resource)?;
             if let Kind::Bucket(bucket) = kind {
                 check_bucket_resource(resource, bucket)?;
             }
         }
-        if let (Kind::Bucket(_), Listed::Any(actions), Listed::Any(resources)) =
+        if let (Kind::Bucket(_), Listed::Any(actions), Some(Listed::Any(resources))) =
             (kind, &actions, &resources)
         {
             check_actions_apply(actions, resources)?;
@@ -187,7 +194,7 @@ impl Statement {
     }
 }
 
-fn syntax(what: impl AsRef<str>) -> MalformedPolicy {
+pub(crate) fn syntax(what: impl AsRef<str>) -> MalformedPolicy {
     MalformedPolicy::new(format!("Syntax errors in policy: {}", what.as_ref()))
 }
 
@@ -214,7 +221,7 @@ fn listed<T>(
     }
 }
 
-fn strings(name: &str, value: &Value) -> Result<Vec<String>, MalformedPolicy> {
+pub(crate) fn strings(name: &str, value: &Value) -> Result<Vec<String>, MalformedPolicy> {
     let text = |value: &Value| match value {
         Value::String(text) if !text.is_empty() => Ok(text.clone()),
         _ => Err(syntax(format!("{name} holds something that is not text"))),
@@ -226,54 +233,10 @@ fn strings(name: &str, value: &Value) -> Result<Vec<String>, MalformedPolicy> {
     }
 }
 
-fn principals(name: &str, value: &Value) -> Result<Vec<PrincipalPattern>, MalformedPolicy> {
-    let map = match value {
-        Value::String(text) if text == "*" => return Ok(vec![PrincipalPattern::Everyone]),
-        Value::Object(map) => map,
-        _ => return Err(MalformedPolicy::new("Invalid policy syntax.")),
-    };
-    let mut principals = Vec::new();
-    for (kind, value) in map {
-        if kind != "AWS" {
-            return Err(MalformedPolicy::new(format!(
-                "{name} {kind} is not supported by the sandbox"
-            )));
-        }
-        for text in strings(name, value)? {
-            principals.push(principal(&text)?);
-        }
-    }
-    if principals.is_empty() {
-        return Err(MalformedPolicy::new("Invalid principal in policy"));
-    }
-    Ok(principals)
-}
-
-fn principal(text: &str) -> Result<PrincipalPattern, MalformedPolicy> {
-    let is_account =
-        |text: &str| text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit());
-    if text == "*" {
-        return Ok(PrincipalPattern::Everyone);
-    }
-    if is_account(text) {
-        return Ok(PrincipalPattern::Account(text.to_owned()));
-    }
-    // Unlike resources, principals may not hold wildcards.
-    let rest = text
-        .strip_prefix("arn:aws:iam::")
-        .filter(|rest| !rest.contains(['*', '?']));
-    match rest.and_then(|rest| rest.split_once(':')) {
-        Some((account, "root")) if is_account(account) => {
-            Ok(PrincipalPattern::Account(account.to_owned()))
-        }
-        Some((account, name)) if is_account(account) && name.starts_with("user/") => {
-            Ok(PrincipalPattern::Arn(text.to_owned()))
-        }
-        _ => Err(MalformedPolicy::new("Invalid principal in policy")),
-    }
-}
-
 fn check_action(action: &str, kind: Kind<'_>) -> Result<(), MalformedPolicy> {
+    if kind == Kind::Trust {
+        return check_trust_action(action);
+    }
     if action == "*" {
         return Ok(());
     }
@@ -287,6 +250,25 @@ fn check_action(action: &str, kind: Kind<'_>) -> Result<(), MalformedPolicy> {
         return Err(MalformedPolicy::new("Policy has invalid action"));
     }
     Ok(())
+}
+
+/// The actions of AWS's that a trust policy may name.
+fn check_trust_action(action: &str) -> Result<(), MalformedPolicy> {
+    const KNOWN: [&str; 7] = [
+        "sts:assumerole",
+        "sts:assumerolewithsaml",
+        "sts:assumerolewithwebidentity",
+        "sts:setcontext",
+        "sts:setsourceidentity",
+        "sts:tagsession",
+        "sts:*",
+    ];
+    if KNOWN.contains(&action.to_ascii_lowercase().as_str()) {
+        return Ok(());
+    }
+    Err(MalformedPolicy::new(
+        "AssumeRole policy may only specify STS AssumeRole actions.",
+    ))
 }
 
 fn check_bucket_resource(resource: &str, bucket: &str) -> Result<(), MalformedPolicy> {

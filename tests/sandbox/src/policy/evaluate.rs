@@ -1,17 +1,11 @@
-//! The decision: an explicit deny wins, else one allow of either side suffices.
+//! The decision: an explicit deny wins, else the policies of both sides together allow or do not.
 
 use std::sync::Arc;
 
 use super::condition::Context;
-use super::document::{Effect, Policy, PrincipalPattern, Statement};
+use super::document::{Effect, Listed, Policy, Statement};
 use super::pattern;
-
-/// Who asks.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Principal<'a> {
-    Anonymous,
-    User { arn: &'a str, account: &'a str },
-}
+use super::principal::{Principal, PrincipalPattern};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug)]
@@ -39,8 +33,29 @@ pub(crate) enum Decision {
     ImplicitlyDenied,
 }
 
-/// Decides as AWS does within one account: IAM guide, "Policy evaluation logic".
+/// How the two sides combine where neither denies: IAM guide, "Policy evaluation logic".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rule {
+    /// The caller's own account: an allow of either side suffices.
+    SameAccount,
+    /// A role's trust policy has to allow, whatever else does. If it allows the caller by name, that
+    /// suffices; if it allows the account, the account's own policies have to allow as well.
+    Trust,
+}
+
+/// Whom an allow of a resource's policy names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Named {
+    /// The caller's account. That leaves the choice to the account's own identity policies: by
+    /// itself it lets none of its users in.
+    Account,
+    /// The caller.
+    Itself,
+}
+
+/// Decides as AWS does. The policies are those of the caller, and that of the resource.
 pub(crate) fn decide(
+    rule: Rule,
     identity: &[Arc<Policy>],
     resource: Option<&Policy>,
     question: Question<'_>,
@@ -63,12 +78,22 @@ pub(crate) fn decide(
     if identity().any(|statement| statement.effect == Effect::Deny) {
         return Decision::ExplicitlyDenied(Side::Identity);
     }
-    let by_identity = identity().any(|statement| statement.effect == Effect::Allow);
+    let by_identity = || identity().any(|statement| statement.effect == Effect::Allow);
     let by_resource = || {
         resource()
-            .any(|statement| statement.effect == Effect::Allow && names_itself(statement, question))
+            .filter(|statement| statement.effect == Effect::Allow)
+            .map(|statement| named_by(statement, question))
+            .max()
     };
-    if by_identity || by_resource() {
+    let is_allowed = match rule {
+        Rule::SameAccount => by_identity() || by_resource() == Some(Named::Itself),
+        Rule::Trust => match by_resource() {
+            None => false,
+            Some(Named::Account) => by_identity(),
+            Some(Named::Itself) => true,
+        },
+    };
+    if is_allowed {
         Decision::Allowed
     } else {
         Decision::ImplicitlyDenied
@@ -76,37 +101,31 @@ pub(crate) fn decide(
 }
 
 fn applies(statement: &Statement, question: Question<'_>) -> bool {
-    let principal = |principals: &super::document::Listed<PrincipalPattern>| {
-        principals.covers(|pattern| is_principal(pattern, question.principal))
+    let principal = |principals: &Listed<PrincipalPattern>| {
+        principals.covers(|pattern| pattern.covers(question.principal))
+    };
+    let resource = |resources: &Listed<String>| {
+        resources.covers(|resource| pattern::matches(resource, question.resource))
     };
     statement.principals.as_ref().is_none_or(principal)
         && statement
             .actions
             .covers(|action| pattern::matches_ignoring_case(action, question.action))
-        && statement
-            .resources
-            .covers(|resource| pattern::matches(resource, question.resource))
+        && statement.resources.as_ref().is_none_or(resource)
         && statement
             .conditions
             .iter()
             .all(|condition| condition.holds(question.context))
 }
 
-fn is_principal(pattern: &PrincipalPattern, principal: Principal<'_>) -> bool {
-    match (pattern, principal) {
-        (PrincipalPattern::Everyone, _) => true,
-        (_, Principal::Anonymous) => false,
-        (PrincipalPattern::Account(id), Principal::User { account, .. }) => id == account,
-        (PrincipalPattern::Arn(named), Principal::User { arn, .. }) => named == arn,
-    }
-}
-
-/// An allow for the account leaves the choice to the account's own identity policies: by itself it
-/// lets none of its users in.
-fn names_itself(statement: &Statement, question: Question<'_>) -> bool {
+fn named_by(statement: &Statement, question: Question<'_>) -> Named {
     let by_account = |pattern: &PrincipalPattern| matches!(pattern, PrincipalPattern::Account(_));
-    statement.principals.as_ref().is_some_and(|principals| {
-        principals
-            .covers(|pattern| !by_account(pattern) && is_principal(pattern, question.principal))
-    })
+    let itself = statement.principals.as_ref().is_some_and(|principals| {
+        principals.covers(|pattern| !by_account(pattern) && pattern.covers(question.principal))
+    });
+    if itself {
+        Named::Itself
+    } else {
+        Named::Account
+    }
 }

@@ -7,6 +7,7 @@ pub(crate) mod condition;
 pub(crate) mod document;
 pub(crate) mod evaluate;
 pub(crate) mod pattern;
+pub(crate) mod principal;
 
 #[cfg(test)]
 mod tests;
@@ -16,24 +17,48 @@ use std::fmt;
 use serde_json::Value;
 
 pub(crate) use document::{Kind, Policy};
-pub(crate) use evaluate::{Decision, Principal, Question, Side, decide};
+pub(crate) use evaluate::{Decision, Question, Rule, Side, decide};
+pub(crate) use principal::Principal;
 
 /// The refusal of a policy that AWS would call malformed, or that the sandbox does not understand.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MalformedPolicy {
+    code: &'static str,
     message: String,
+    /// The principal that is to blame, which IAM names and S3 does not.
+    principal: Option<String>,
 }
 
 impl MalformedPolicy {
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
+            code: "MalformedPolicy",
             message: message.into(),
+            principal: None,
         }
     }
 
-    /// Returns AWS's error code, `MalformedPolicy`.
+    /// A principal that cannot be, or does not exist.
+    pub(crate) fn principal(name: &str) -> Self {
+        Self {
+            principal: Some(name.to_owned()),
+            ..Self::new("Invalid principal in policy")
+        }
+    }
+
+    /// The same in the words of IAM.
+    pub(crate) fn of_iam(mut self) -> Self {
+        self.code = "MalformedPolicyDocument";
+        if let Some(name) = self.principal.take() {
+            self.message = format!("{}: \"AWS\":\"{name}\"", self.message);
+        }
+        self
+    }
+
+    /// Returns AWS's error code: S3's `MalformedPolicy` for the policy of a bucket, IAM's
+    /// `MalformedPolicyDocument` for those of users and roles.
     pub fn code(&self) -> &'static str {
-        "MalformedPolicy"
+        self.code
     }
 
     /// Returns what is wrong with the policy, in AWS's words where it has some.
@@ -44,7 +69,7 @@ impl MalformedPolicy {
 
 impl fmt::Display for MalformedPolicy {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "MalformedPolicy: {}", self.message)
+        write!(f, "{}: {}", self.code, self.message)
     }
 }
 

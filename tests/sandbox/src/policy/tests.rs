@@ -42,6 +42,7 @@ fn ask(
     context: &Context,
 ) -> Decision {
     decide(
+        Rule::SameAccount,
         identity,
         resource,
         Question {
@@ -180,11 +181,16 @@ fn either_side_may_allow_but_the_account_only_delegates() {
         context: &long_term(),
     };
     assert_eq!(
-        decide(&[], Some(&allow(json!("*"))), question),
+        decide(Rule::SameAccount, &[], Some(&allow(json!("*"))), question),
         Decision::Allowed
     );
     assert_eq!(
-        decide(&[], Some(&allow(json!({"AWS": "123456789012"}))), question),
+        decide(
+            Rule::SameAccount,
+            &[],
+            Some(&allow(json!({"AWS": "123456789012"}))),
+            question
+        ),
         Decision::ImplicitlyDenied
     );
 }

@@ -16,7 +16,7 @@ use aws_sdk_s3::operation::upload_part_copy::builders::UploadPartCopyFluentBuild
 use aws_sdk_s3::presigning::PresigningConfig;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{CompletedMultipartUpload, CompletedPart};
-use s3mfa_sandbox::{Bucket, Device, Sandbox, User};
+use s3mfa_sandbox::{Bucket, Device, Role, Sandbox, User};
 
 /// A sandbox with a user, her device, and a bucket with one object.
 pub struct Scene {
@@ -76,6 +76,19 @@ impl Scene {
                 .unwrap(),
         )
     }
+}
+
+/// A session of the role under the name `test`, which must be granted.
+pub async fn assume(client: &aws_sdk_sts::Client, role: &Role) -> Credentials {
+    let request = client.assume_role().role_arn(role.arn());
+    let output = request.role_session_name("test").send().await.unwrap();
+    credentials(output.credentials().unwrap())
+}
+
+/// The refusal of a session of the role under the name `test`.
+pub async fn assume_refused(client: &aws_sdk_sts::Client, role: &str) -> Refused {
+    let request = client.assume_role().role_arn(role);
+    refused(request.role_session_name("test").send().await)
 }
 
 pub fn long_term(user: &User) -> Credentials {
