@@ -8,7 +8,7 @@ use s3s::path::S3Path;
 use s3s::s3_error;
 
 use crate::attributes::text;
-use crate::caller::{BadCredentials, Caller};
+use crate::caller::{BadCredentials, Caller, token_of};
 use crate::cloud::{Cloud, SharedCloud};
 use crate::conditions::{ConditionalWrites, Conditions};
 use crate::exchange::Exchange;
@@ -97,7 +97,10 @@ impl Access {
     fn decide(&self, cx: &S3AccessContext<'_>, exchange: &Exchange) -> Result<Caller, Refusal> {
         let cloud = &self.0;
         let is_head = cx.method() == Method::HEAD;
-        let caller = match Caller::identify(cloud, cx.credentials(), cx.headers(), cx.uri()) {
+        // The token is ours to check: `s3s` leaves it alone.
+        let token = token_of(cx.headers(), cx.uri());
+        let access_key_id = cx.credentials().map(|keys| keys.access_key.as_str());
+        let caller = match Caller::identify(cloud, access_key_id, token) {
             Ok(caller) => caller,
             Err(BadCredentials::Unknown(access_key_id)) => {
                 return Err(Refusal::invalid_access_key_id(&access_key_id));

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
-use s3s::auth::Credentials;
 
 use crate::clock::unix_seconds;
 use crate::cloud::Cloud;
 use crate::policy::condition::Context;
 use crate::policy::{Policy, Principal};
+use crate::refusal::Refusal;
 use crate::roles::RoleSession;
 use crate::sessions::{Holder, Session};
 use crate::users::User;
@@ -21,7 +21,7 @@ pub(crate) enum Caller {
     Session(Arc<Session>),
 }
 
-/// Why credentials with a right signature are no good all the same.
+/// Why credentials are no good, a right signature or not.
 #[derive(Debug)]
 pub(crate) enum BadCredentials {
     /// The access key is unknown, or a session's key came without its token.
@@ -32,18 +32,15 @@ pub(crate) enum BadCredentials {
 }
 
 impl Caller {
-    /// Looks the credentials up, and the session token, which `s3s` leaves unchecked.
+    /// Looks the credentials up, and their session token.
     pub(crate) fn identify(
         cloud: &Cloud,
-        credentials: Option<&Credentials>,
-        headers: &HeaderMap,
-        uri: &Uri,
+        access_key_id: Option<&str>,
+        token: Option<String>,
     ) -> Result<Self, BadCredentials> {
-        let Some(credentials) = credentials else {
+        let Some(access_key_id) = access_key_id else {
             return Ok(Self::Anonymous);
         };
-        let access_key_id = &credentials.access_key;
-        let token = token_of(headers, uri);
         if let Some(user) = cloud.users.by_access_key(access_key_id) {
             return match token {
                 None => Ok(Self::User(user)),
@@ -51,15 +48,23 @@ impl Caller {
             };
         }
         let Some(session) = cloud.sessions.by_access_key(access_key_id) else {
-            return Err(BadCredentials::Unknown(access_key_id.clone()));
+            return Err(BadCredentials::Unknown(access_key_id.to_owned()));
         };
         match token {
-            None => Err(BadCredentials::Unknown(access_key_id.clone())),
+            None => Err(BadCredentials::Unknown(access_key_id.to_owned())),
             Some(token) if token != session.token => Err(BadCredentials::WrongToken(token)),
             Some(_) if session.is_expired(cloud.clock.now()) => {
                 Err(BadCredentials::Expired(session))
             }
             Some(_) => Ok(Self::Session(session)),
+        }
+    }
+
+    /// The caller, if it is anybody.
+    pub(crate) fn signed(&self) -> Result<&Self, Refusal> {
+        match self {
+            Self::Anonymous => Err(Refusal::missing_client_token()),
+            signed => Ok(signed),
         }
     }
 
@@ -162,7 +167,8 @@ impl Caller {
     }
 }
 
-fn token_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
+/// The session token that came with a request.
+pub(crate) fn token_of(headers: &HeaderMap, uri: &Uri) -> Option<String> {
     if let Some(token) = headers.get("x-amz-security-token") {
         return Some(String::from_utf8_lossy(token.as_bytes()).into_owned());
     }

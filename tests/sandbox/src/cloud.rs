@@ -10,6 +10,7 @@ use crate::access::ExpiryStyle;
 use crate::caller::Caller;
 use crate::clock::Clock;
 use crate::counts::Ledger;
+use crate::devices::Devices;
 use crate::faults::Faults;
 use crate::policy::condition::Context;
 use crate::policy::principal::role_of_session;
@@ -31,6 +32,7 @@ pub(crate) struct Cloud {
     pub(crate) clock: Clock,
     pub(crate) random: Random,
     pub(crate) users: Users,
+    pub(crate) devices: Devices,
     pub(crate) roles: Roles,
     pub(crate) sessions: Sessions,
     pub(crate) store: Store,
@@ -47,6 +49,7 @@ impl Cloud {
         let sessions = Sessions::new(clock.clone());
         Self {
             users: Users::new(account.clone()),
+            devices: Devices::new(account.clone(), clock.clone()),
             roles: Roles::new(account.clone()),
             account,
             region,
@@ -111,29 +114,56 @@ impl Cloud {
             bucket_policy.as_deref(),
             question,
         );
-        let why = match decision {
-            Decision::Allowed => {
-                return match bucket {
-                    Some((name, None)) => Err(Refusal::no_such_bucket(name)),
-                    _ => Ok(()),
-                };
-            }
-            Decision::ExplicitlyDenied(Side::Resource) => {
-                "with an explicit deny in a resource-based policy".to_owned()
-            }
-            Decision::ExplicitlyDenied(Side::Identity) => {
-                "with an explicit deny in an identity-based policy".to_owned()
-            }
-            Decision::ImplicitlyDenied => {
-                format!("because no identity-based policy allows the {action} action")
-            }
+        if decision == Decision::Allowed {
+            return match bucket {
+                Some((name, None)) => Err(Refusal::no_such_bucket(name)),
+                _ => Ok(()),
+            };
+        }
+        Err(denial(caller, action, &format!("\"{resource}\""), decision))
+    }
+
+    /// Decides on a request to IAM, and words the refusal, which calls the resource by another name.
+    pub(crate) fn authorize_iam(
+        &self,
+        caller: &Caller,
+        action: &str,
+        resource: &str,
+        called: &str,
+    ) -> Result<(), Refusal> {
+        let mut context = Context::default();
+        caller.describe(self, &mut context);
+        let question = Question {
+            principal: caller.principal(&self.account),
+            action,
+            resource,
+            context: &context,
         };
-        Err(match caller.arn() {
-            Some(arn) => Refusal::access_denied(format!(
-                "User: {arn} is not authorized to perform: {action} on resource: \"{resource}\" {why}"
-            )),
-            None => Refusal::s3("AccessDenied"),
-        })
+        let decision = policy::decide(Rule::SameAccount, &caller.policies(), None, question);
+        match decision {
+            Decision::Allowed => Ok(()),
+            denied => Err(denial(caller, action, called, denied)),
+        }
+    }
+}
+
+fn denial(caller: &Caller, action: &str, resource: &str, decision: Decision) -> Refusal {
+    let why = match decision {
+        Decision::ExplicitlyDenied(Side::Resource) => {
+            "with an explicit deny in a resource-based policy".to_owned()
+        }
+        Decision::ExplicitlyDenied(Side::Identity) => {
+            "with an explicit deny in an identity-based policy".to_owned()
+        }
+        Decision::Allowed | Decision::ImplicitlyDenied => {
+            format!("because no identity-based policy allows the {action} action")
+        }
+    };
+    match caller.arn() {
+        Some(arn) => Refusal::access_denied(format!(
+            "User: {arn} is not authorized to perform: {action} on resource: {resource} {why}"
+        )),
+        None => Refusal::s3("AccessDenied"),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use parking_lot::Mutex;
 
 use crate::request::Call;
+use crate::service::Service;
 
 /// How many requests are remembered one by one.
 const REMEMBERED: usize = 20_000;
@@ -55,16 +56,23 @@ pub enum Kind {
     AssumeRole,
     /// Any other operation of STS.
     OtherSts,
+    /// ListMFADevices of IAM.
+    ListMfaDevices,
+    /// Any other operation of IAM.
+    OtherIam,
     /// Any other operation of S3.
     Other,
 }
 
 impl Kind {
-    pub(crate) fn is_sts(self) -> bool {
-        matches!(
-            self,
-            Self::GetSessionToken | Self::GetCallerIdentity | Self::AssumeRole | Self::OtherSts
-        )
+    pub(crate) fn service(self) -> Service {
+        match self {
+            Self::GetSessionToken | Self::GetCallerIdentity | Self::AssumeRole | Self::OtherSts => {
+                Service::Sts
+            }
+            Self::ListMfaDevices | Self::OtherIam => Service::Iam,
+            _ => Service::S3,
+        }
     }
 
     /// Whether it changes what is in a bucket: objects, uploads or their parts.

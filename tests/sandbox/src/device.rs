@@ -1,4 +1,4 @@
-//! Virtual MFA devices, and the rule that a code is good once.
+//! MFA devices that show codes, and the rule that a code is good once.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::totp::{self, STEP_SECONDS};
 /// How many steps of drift are accepted on either side of the present one.
 const DRIFT_STEPS: u64 = 1;
 
-/// A virtual MFA device that belongs to one user.
+/// An MFA device of one user, virtual or hardware.
 ///
 /// Each time step is good for one use; once a step was accepted, that step and all older ones are
 /// refused (RFC 6238 section 5.2). A code that fails is not used up.
@@ -56,7 +56,8 @@ impl Device {
         }
     }
 
-    /// Returns the serial number, `arn:aws:iam::ACCOUNT:mfa/NAME`.
+    /// Returns the serial number: `arn:aws:iam::ACCOUNT:mfa/NAME` of a virtual device, `GAHT12345678` of
+    /// hardware.
     pub fn serial(&self) -> &str {
         &self.state.serial
     }

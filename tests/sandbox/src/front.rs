@@ -1,11 +1,10 @@
-//! The way of a request through faults, checks and `s3s` to its answer.
+//! The way of a request through faults and checks to its service, and back with the answer.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
 use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt, Limited};
 use hyper::body::Incoming;
@@ -15,20 +14,21 @@ use s3s::service::{S3Service, S3ServiceBuilder};
 use tokio::sync::watch;
 
 use crate::access::{Access, Secrets};
+use crate::answers::Answers;
 use crate::body::ServedBody;
-use crate::clock;
 use crate::cloud::SharedCloud;
 use crate::counts::{Kind, Outcome, Ticket};
 use crate::exchange::Exchange;
-use crate::faults::{Hits, Network};
-use crate::preconditions::http_date;
+use crate::faults::Network;
+use crate::query;
 use crate::receiving::Receiving;
-use crate::refusal::{self, Refusal};
-use crate::request::{Call, is_sts};
-use crate::s3::{BUCKET_REGION, Operations};
-use crate::sts::Sts;
+use crate::refusal::Refusal;
+use crate::request::Call;
+use crate::s3::Operations;
+use crate::service::is_form;
+use crate::sight::refuse_on_sight;
 
-/// The largest body of a request to STS that is read.
+/// The largest form that is read.
 const LARGEST_FORM: usize = 64 * 1024;
 
 /// The largest answer of `s3s` that is taken over; listings are about 500 KiB at most.
@@ -37,7 +37,7 @@ const LARGEST_DOCUMENT: usize = 64 * 1024 * 1024;
 /// How long the rest of a refused request is read before it is answered.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Stands before `s3s`, and gives every answer its final form.
+/// Stands before all services.
 pub(crate) struct Front {
     cloud: SharedCloud,
     service: S3Service,
@@ -50,8 +50,7 @@ fn service(cloud: SharedCloud) -> S3Service {
     let mut builder = S3ServiceBuilder::new(Operations(cloud.clone()));
     builder.set_config(Arc::new(StaticConfigProvider::new(Arc::new(config))));
     builder.set_auth(Secrets(cloud.clone()));
-    builder.set_access(Access(cloud.clone()));
-    builder.set_route(Sts(cloud));
+    builder.set_access(Access(cloud));
     builder.build()
 }
 
@@ -105,7 +104,7 @@ impl Front {
     ) -> io::Result<Response<ServedBody>> {
         let (parts, incoming) = request.into_parts();
         let (mut incoming, mut form) = (Some(incoming), None);
-        if is_sts(&parts.method, parts.uri.path())
+        if is_form(&parts.method, parts.uri.path())
             && let Some(incoming) = incoming.take()
         {
             let collected = Limited::new(incoming, LARGEST_FORM).collect().await;
@@ -150,27 +149,20 @@ impl Front {
         if hits.expire_before {
             faults.expire_sessions();
         }
-        let answer = match self.refuse_early(&call, &hits) {
+        let answer = match refuse_on_sight(&self.cloud, &call, &hits) {
             Some(refusal) => Err(refusal),
-            None => {
-                let body = match (form, &receiving) {
-                    (Some(form), _) => Body::from(form),
-                    (None, Some(receiving)) if call.kind == Kind::DeleteObjects => {
-                        let document = Limited::new(receiving.clone(), LARGEST_DOCUMENT)
-                            .collect()
-                            .await
-                            .map_err(io::Error::other)?
-                            .to_bytes();
-                        exchange.set_document(document.clone());
-                        Body::from(document)
-                    }
-                    (None, Some(receiving)) => Body::http_body(receiving.clone()),
-                    (None, None) => Body::empty(),
-                };
-                let mut request = Request::from_parts(parts, body);
-                request.extensions_mut().insert(exchange.clone());
-                self.ask(request, &call, &exchange).await
-            }
+            None => match form {
+                Some(form) => {
+                    let service = call.kind.service();
+                    query::answer(&self.cloud, service, &parts, &form, &exchange)
+                }
+                None => {
+                    let body = body_of(&call, &receiving, &exchange).await?;
+                    let mut request = Request::from_parts(parts, body);
+                    request.extensions_mut().insert(exchange.clone());
+                    self.ask(request, &call, &exchange).await
+                }
+            },
         };
         if exchange.is_broken() {
             return Err(io::Error::other("the request ended early"));
@@ -188,9 +180,9 @@ impl Front {
             .as_ref()
             .err()
             .map(|refusal| refusal.code.clone().into_owned());
+        let answers = Answers(&self.cloud);
         let response = match answer {
-            Ok(response) => self.finish(response, &call, &exchange, hits.truncate),
-            Err(refusal) if call.kind.is_sts() => self.sts_refusal(refusal),
+            Ok(response) => answers.success(response, &call, &exchange, hits.truncate),
             Err(refusal) => {
                 if let Some(mut receiving) = receiving
                     && refusal.code != "EntityTooLarge"
@@ -198,85 +190,11 @@ impl Front {
                     let rest = receiving.drain(call.expects_continue);
                     let _ = tokio::time::timeout(DRAIN, rest).await;
                 }
-                self.s3_refusal(refusal, call.is_head)
+                answers.refusal(refusal, &call)
             }
         };
         entry.answer = Some((response.status().as_u16(), code));
         Ok(response)
-    }
-
-    /// What is refused on sight: faults, a wrong clock, a signature for somewhere else.
-    fn refuse_early(&self, call: &Call, hits: &Hits) -> Option<Refusal> {
-        if let Some((status, code)) = &hits.status {
-            let mut refusal = Refusal::s3(code);
-            refusal.status = *status;
-            return Some(refusal);
-        }
-        if let Some(code) = &hits.error_inside_200 {
-            let mut refusal = Refusal::s3(code);
-            refusal.status = 200;
-            return Some(refusal);
-        }
-        let server = self.cloud.clock.time_of_day();
-        if let Some(order) = call.skew(server) {
-            let date = call.date.clone().unwrap_or_default();
-            if !call.kind.is_sts() {
-                return Some(Refusal::request_time_too_skewed(&date, server));
-            }
-            let quarter = Duration::from_secs(15 * 60);
-            let now = clock::amz_date(server);
-            // To STS a wrong clock is a wrong signature.
-            return Some(Refusal::new(
-                403,
-                "SignatureDoesNotMatch",
-                if order.is_lt() {
-                    let limit = clock::amz_date(server - quarter);
-                    format!(
-                        "Signature expired: {date} is now earlier than {limit} ({now} - 15 min.)"
-                    )
-                } else {
-                    let limit = clock::amz_date(server + quarter);
-                    format!(
-                        "Signature not yet current: {date} is still later than {limit} ({now} + 15 min.)"
-                    )
-                },
-            ));
-        }
-        if call.is_signed_v2 {
-            let message = "The authorization mechanism you have provided is not supported. Please use AWS4-HMAC-SHA256.";
-            return Some(Refusal::new(400, "InvalidRequest", message));
-        }
-        if let Some(names) = call.unsigned.as_deref().filter(|_| !call.kind.is_sts()) {
-            let message = "There were headers present in the request which were not signed";
-            return Some(Refusal::access_denied(message).with("HeadersNotSigned", names));
-        }
-        let (region, service) = call.scope.as_ref()?;
-        let expected = &self.cloud.region;
-        if call.kind.is_sts() {
-            let message = if service != "sts" {
-                "Credential should be scoped to correct service: 'sts'. "
-            } else if region != expected {
-                "Credential should be scoped to a valid region. "
-            } else {
-                return None;
-            };
-            return Some(Refusal::new(403, "SignatureDoesNotMatch", message));
-        }
-        let malformed = "The authorization header is malformed;";
-        if service != "s3" {
-            let message = format!(
-                "{malformed} incorrect service \"{service}\". This endpoint belongs to \"s3\"."
-            );
-            return Some(Refusal::new(400, "AuthorizationHeaderMalformed", message));
-        }
-        if region != expected {
-            let message =
-                format!("{malformed} the region '{region}' is wrong; expecting '{expected}'");
-            let refusal = Refusal::new(400, "AuthorizationHeaderMalformed", message)
-                .with("Region", expected.clone());
-            return Some(refusal.header(BUCKET_REGION, expected));
-        }
-        None
     }
 
     /// Has `s3s` serve the request, and takes refusals out of its answer.
@@ -302,7 +220,6 @@ impl Front {
         if parts.status.is_client_error() || parts.status.is_server_error() {
             let refusal = refusal_of(parts.status, &document);
             return Err(match refusal.code.as_ref() {
-                _ if call.kind.is_sts() => refusal::as_sts(refusal),
                 "KeyTooLongError" => refusal
                     .with("Size", call.key.as_ref().map_or(0, String::len).to_string())
                     .with("MaxSizeAllowed", "1024"),
@@ -311,109 +228,27 @@ impl Front {
         }
         Ok(Response::from_parts(parts, document))
     }
+}
 
-    fn finish(
-        &self,
-        response: Response<Bytes>,
-        call: &Call,
-        exchange: &Exchange,
-        truncate: Option<u64>,
-    ) -> Response<ServedBody> {
-        let (mut parts, document) = response.into_parts();
-        if call.kind == Kind::Head && parts.headers.contains_key(header::CONTENT_RANGE) {
-            parts.status = StatusCode::PARTIAL_CONTENT;
-        }
-        let body = if call.is_head {
-            ServedBody::plain(Bytes::new())
-        } else if let Some(object) = exchange.take_body() {
-            ServedBody::object(object, truncate, self.cloud.clone())
-        } else {
-            ServedBody::plain(document)
-        };
-        if call.kind.is_sts() {
-            parts
-                .headers
-                .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-        }
-        if exchange.is_charged() {
-            parts.headers.insert(
-                HeaderName::from_static("x-amz-request-charged"),
-                HeaderValue::from_static("requester"),
-            );
-        }
-        let mut response = Response::from_parts(parts, body);
-        self.sign_off(&mut response, call.kind.is_sts(), None);
-        response
+/// The body of a request to S3, as `s3s` is to have it.
+async fn body_of(
+    call: &Call,
+    receiving: &Option<Receiving>,
+    exchange: &Exchange,
+) -> io::Result<Body> {
+    let Some(receiving) = receiving else {
+        return Ok(Body::empty());
+    };
+    if call.kind != Kind::DeleteObjects {
+        return Ok(Body::http_body(receiving.clone()));
     }
-
-    fn s3_refusal(&self, refusal: Refusal, is_head: bool) -> Response<ServedBody> {
-        let request_id = self.cloud.random.hex(16);
-        // HEAD has no body by definition, and 304 has none either.
-        let is_bare = is_head || refusal.status == 304;
-        let body = if is_bare {
-            ServedBody::plain(Bytes::new())
-        } else {
-            ServedBody::plain(refusal.s3_xml(&request_id, &self.cloud.random.base64(56)))
-        };
-        let mut response = Response::new(body);
-        *response.status_mut() =
-            StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-        if refusal.status != 304 {
-            response.headers_mut().insert(
-                header::CONTENT_TYPE,
-                HeaderValue::from_static("application/xml"),
-            );
-        }
-        response.headers_mut().extend(refusal.headers);
-        self.sign_off(&mut response, false, Some(request_id));
-        response
-    }
-
-    fn sts_refusal(&self, refusal: Refusal) -> Response<ServedBody> {
-        let request_id = self.cloud.random.uuid();
-        let mut response = Response::new(ServedBody::plain(refusal.sts_xml(&request_id)));
-        *response.status_mut() =
-            StatusCode::from_u16(refusal.status).unwrap_or(StatusCode::BAD_REQUEST);
-        response
-            .headers_mut()
-            .insert(header::CONTENT_TYPE, HeaderValue::from_static("text/xml"));
-        self.sign_off(&mut response, true, Some(request_id));
-        response
-    }
-
-    /// Adds the headers that all answers have. The date is the server's idea of the time.
-    fn sign_off(
-        &self,
-        response: &mut Response<ServedBody>,
-        is_sts: bool,
-        request_id: Option<String>,
-    ) {
-        const S3_REQUEST_ID: HeaderName = HeaderName::from_static("x-amz-request-id");
-        const STS_REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
-        let (name, server) = if is_sts {
-            (STS_REQUEST_ID, None)
-        } else {
-            (S3_REQUEST_ID, Some(HeaderValue::from_static("AmazonS3")))
-        };
-        let random = &self.cloud.random;
-        let request_id = request_id.unwrap_or_else(|| {
-            if is_sts {
-                random.uuid()
-            } else {
-                random.hex(16)
-            }
-        });
-        let headers = response.headers_mut();
-        if let Ok(request_id) = HeaderValue::try_from(request_id) {
-            headers.insert(name, request_id);
-        }
-        if let Ok(date) = HeaderValue::try_from(http_date(self.cloud.clock.time_of_day())) {
-            headers.insert(header::DATE, date);
-        }
-        if let Some(server) = server {
-            headers.insert(header::SERVER, server);
-        }
-    }
+    let document = Limited::new(receiving.clone(), LARGEST_DOCUMENT)
+        .collect()
+        .await
+        .map_err(io::Error::other)?
+        .to_bytes();
+    exchange.set_document(document.clone());
+    Ok(Body::from(document))
 }
 
 /// Reads the code out of an error of `s3s`, which knows AWS's codes and statuses but not all texts.

@@ -1,4 +1,4 @@
-//! A small, honest AWS on loopback: S3 and STS in process, for tests and the demo.
+//! A small, honest AWS on loopback: S3, STS and IAM in process, for tests and the demo.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -24,7 +24,7 @@
 //! take `If-Match` and `If-None-Match: *` and decide them and write under one lock. Digests that come
 //! with a body are verified, in headers and trailers. Objects keep their headers, metadata, class,
 //! encryption, ACL and tags. Sessions come from STS for real codes, those of roles for whom the roles
-//! trust.
+//! trust. IAM lists the MFA devices of users.
 //!
 //! # What it is honest about
 //!
@@ -42,7 +42,8 @@
 //! # What it leaves out
 //!
 //! TLS, virtual-hosted buckets, versions, object locks, SSE-C, session policies and tags, paths of
-//! users and roles, IAM, a listing of all buckets (403), and whatever else answers 501.
+//! users and roles, all of IAM but ListMFADevices, a listing of all buckets (403), and whatever else
+//! answers 501.
 //!
 //! # Where it is known to differ from AWS
 //!
@@ -63,23 +64,31 @@
 //!   them are refused.
 //! - Whether roles that are assumed with a session carry its MFA is not documented by AWS; here they do
 //!   ([`Sandbox::chained_roles_carry_mfa`]), but for roles that are assumed with a session of a role.
+//! - ListMFADevices without a user name takes the permission for `*`, not for the caller alone, as
+//!   people see it in AWS; its reference is silent about it.
+//! - STS and IAM are not asked with GET or with presigned URLs.
 //! - Keys are not checked for characters that XML cannot hold, and the size of an object has no limit.
 //! - HTTP dates of odd form (`Expires`) are refused, where AWS keeps any text.
 //!
 //! # Map
 //!
-//! A request comes in through `server` (the listener) and goes through `front` (faults, a wrong clock or
-//! region; the final form of every answer), then `s3s` (HTTP, SigV4, XML), then `access` (session,
-//! policies) and `s3`, or `sts`.
-//! `s3` names the operations; `reads`, `lists`, `puts`, `copies`, `deletes`, `multipart` and
-//! `upload_lists` are the work. Bodies come in through `receiving` (off the network) and `intake`
-//! (verified), and go out through `body`. `store` holds objects and `uploads` under one lock, where
-//! `conditions` are decided and `history` is written. Who there is, `users`, `roles` and `sessions`
-//! know. What requests share is in `cloud`. `policy`,
-//! `listing` and `content` are pure. `caller` is the only part that tells who signed a request, and
-//! `refusal` the only one that words errors, but for those of one operation alone.
+//! A request comes in through `server` (the listener) and goes through `front` and `sight` (faults, a
+//! wrong clock or region) to its `service`. What the service says gets its final form in `answers`.
+//!
+//! For S3 there is `s3s` (HTTP, SigV4, XML), then `access` (session, policies) and `s3`, which names
+//! the operations; `reads`, `lists`, `puts`, `copies`, `deletes`, `multipart` and `upload_lists` are
+//! the work. Bodies come in through `receiving` (off the network) and `intake` (verified), and go out
+//! through `body`. `store` holds objects and `uploads` under one lock, where `conditions` are decided
+//! and `history` is written.
+//!
+//! `sts` and `iam` speak the protocol in `query` (forms, SigV4, constraints). Who there is, `users`,
+//! `devices`, `roles` and `sessions` know. What requests share is in `cloud`.
+//!
+//! `policy`, `listing` and `content` are pure. `caller` is the only part that tells who signed a
+//! request, and `refusal` the only one that words errors, but for those of one operation alone.
 
 mod access;
+mod answers;
 mod attributes;
 mod body;
 mod bucket;
@@ -93,10 +102,12 @@ mod copies;
 mod counts;
 mod deletes;
 mod device;
+mod devices;
 mod exchange;
 mod faults;
 mod front;
 mod history;
+mod iam;
 mod intake;
 mod line;
 mod listing;
@@ -117,7 +128,9 @@ mod roles;
 mod s3;
 mod sandbox;
 mod server;
+mod service;
 mod sessions;
+mod sight;
 mod store;
 mod sts;
 pub mod totp;

@@ -2,6 +2,7 @@
 
 use crate::counts::Kind;
 use crate::request::Call;
+use crate::service::Service;
 
 /// Which requests a fault hits.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,7 +30,7 @@ impl Matcher {
         Self::default()
     }
 
-    /// Matches every request to S3, and none to STS.
+    /// Matches every request to S3, and none to other services.
     pub fn s3() -> Self {
         Self::of(Scope::S3)
     }
@@ -95,7 +96,7 @@ impl Matcher {
             .unwrap_or_default();
         let in_scope = match self.scope {
             Scope::Everything => true,
-            Scope::S3 => !call.kind.is_sts(),
+            Scope::S3 => call.kind.service() == Service::S3,
             Scope::Writes => call.kind.is_write(),
             Scope::Kind(kind) => kind == call.kind,
         };

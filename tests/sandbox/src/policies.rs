@@ -149,6 +149,19 @@ pub fn allow_assume_role(role: &str) -> Value {
     }]})
 }
 
+/// The identity policy of a user who may list the own MFA devices.
+///
+/// IAM user guide, "Allows IAM users to self-manage an MFA device", the statement
+/// `AllowUserToManageTheirOwnMFA`. It does not suffice for a request that names no user: see the
+/// [map of differences](crate).
+pub fn list_own_devices(account: &str, user: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Sid": "AllowUserToManageTheirOwnMFA", "Effect": "Allow",
+        "Action": ["iam:EnableMFADevice", "iam:ListMFADevices", "iam:ResyncMFADevice"],
+        "Resource": format!("arn:aws:iam::{account}:user/{user}"),
+    }]})
+}
+
 /// The statements of several policies in one.
 pub fn merge(policies: &[Value]) -> Value {
     let statements = policies

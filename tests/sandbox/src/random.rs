@@ -47,6 +47,14 @@ impl Random {
             .collect()
     }
 
+    /// `count` decimal digits, as in serial numbers.
+    pub(crate) fn digits(&self, count: usize) -> String {
+        self.bytes(count)
+            .iter()
+            .map(|byte| char::from(b'0' + byte % 10))
+            .collect()
+    }
+
     /// `count` random bytes in base64, as in secret keys and session tokens.
     pub(crate) fn base64(&self, count: usize) -> String {
         STANDARD.encode(self.bytes(count))

@@ -1,4 +1,4 @@
-//! AWS's errors: status, code and text, in the shapes of S3 and of STS.
+//! AWS's errors: status, code and text, in the shapes of S3 and of the Query protocol.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
@@ -7,6 +7,7 @@ use std::time::SystemTime;
 use http::header::{HeaderName, HeaderValue};
 
 use crate::clock;
+use crate::service::Service;
 
 /// A request that is refused, with everything the answer needs.
 #[derive(Clone, Debug)]
@@ -77,6 +78,32 @@ impl Refusal {
         Self::new(403, "AccessDenied", message)
     }
 
+    pub(crate) fn missing_client_token() -> Self {
+        let message = "Request is missing Authentication Token";
+        Self::new(403, "MissingAuthenticationToken", message)
+    }
+
+    pub(crate) fn invalid_client_token() -> Self {
+        let message = "The security token included in the request is invalid.";
+        Self::new(403, "InvalidClientTokenId", message)
+    }
+
+    pub(crate) fn expired_client_token() -> Self {
+        let message = "The security token included in the request is expired";
+        Self::new(403, "ExpiredToken", message)
+    }
+
+    pub(crate) fn client_signature(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(403, "SignatureDoesNotMatch", message)
+    }
+
+    pub(crate) fn wrong_client_signature() -> Self {
+        Self::client_signature(
+            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
+             Access Key and signing method. Consult the service documentation for details.",
+        )
+    }
+
     pub(crate) fn request_time_too_skewed(request: &str, server: SystemTime) -> Self {
         Self::s3("RequestTimeTooSkewed")
             .with("RequestTime", request)
@@ -98,8 +125,8 @@ impl Refusal {
         xml
     }
 
-    /// The body STS sends: an `<Error>` inside `<ErrorResponse>`.
-    pub(crate) fn sts_xml(&self, request_id: &str) -> String {
+    /// The body of a service with the Query protocol: an `<Error>` inside `<ErrorResponse>`.
+    pub(crate) fn query_xml(&self, service: Service, request_id: &str) -> String {
         let kind = if self.status >= 500 {
             "Receiver"
         } else {
@@ -109,7 +136,7 @@ impl Refusal {
         let namespace = if self.code == "InvalidAction" {
             "http://webservices.amazon.com/AWSFault/2005-15-09"
         } else {
-            crate::sts::NAMESPACE
+            service.namespace()
         };
         let mut xml = format!("<ErrorResponse xmlns=\"{namespace}\">\n  <Error>\n    ");
         element(&mut xml, "Type", kind);
@@ -255,37 +282,4 @@ fn usual(code: &str) -> (u16, &'static str) {
         ),
         _ => (400, "The request is not valid."),
     }
-}
-
-/// The refusal that STS makes of one that arose before its own code ran: unknown keys, wrong
-/// signatures.
-pub(crate) fn as_sts(refusal: Refusal) -> Refusal {
-    match refusal.code.as_ref() {
-        "InvalidAccessKeyId" | "InvalidToken" => invalid_client_token_id(),
-        "SignatureDoesNotMatch" => Refusal::new(
-            403,
-            "SignatureDoesNotMatch",
-            "The request signature we calculated does not match the signature you provided. Check your AWS Secret \
-             Access Key and signing method. Consult the service documentation for details.",
-        ),
-        "ExpiredToken" => Refusal::new(
-            403,
-            "ExpiredToken",
-            "The security token included in the request is expired",
-        ),
-        "InternalError" => Refusal::new(
-            500,
-            "InternalFailure",
-            "The request processing has failed because of an unknown error.",
-        ),
-        _ => refusal,
-    }
-}
-
-pub(crate) fn invalid_client_token_id() -> Refusal {
-    Refusal::new(
-        403,
-        "InvalidClientTokenId",
-        "The security token included in the request is invalid.",
-    )
 }

@@ -9,6 +9,8 @@ use percent_encoding::percent_decode_str;
 
 use crate::clock;
 use crate::counts::Kind;
+use crate::query::Form;
+use crate::service::Service;
 
 /// A request as the books and the faults see it.
 #[derive(Clone, Debug)]
@@ -40,13 +42,8 @@ pub(crate) struct Call {
     pub(crate) is_signed_v2: bool,
 }
 
-/// Tells whether a request is for STS: a form posted to the root.
-pub(crate) fn is_sts(method: &Method, path: &str) -> bool {
-    method == Method::POST && path == "/"
-}
-
 impl Call {
-    /// `form` is the body of a request to STS.
+    /// `form` is the body of a request to a service with the Query protocol.
     pub(crate) fn read(parts: &Parts, form: Option<&Bytes>) -> Self {
         let query: Vec<(String, String)> =
             form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
@@ -68,8 +65,14 @@ impl Call {
         };
         let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
         let (bucket, key) = (some(bucket), some(key));
-        let kind = match form {
-            Some(form) => sts_kind(form),
+        let credential = credential(&parts.headers).or_else(|| asked("X-Amz-Credential"));
+        let (access_key_id, scope) = credential.as_deref().map_or((None, None), parse_credential);
+        let form = form.map(Form::read);
+        let kind = match &form {
+            Some(form) => {
+                let signed_for = scope.as_ref().map(|(_, service)| service.as_str());
+                form_kind(Service::of_form(signed_for, form), form)
+            }
             None => {
                 let is_copy = parts.headers.contains_key("x-amz-copy-source");
                 s3_kind(
@@ -81,8 +84,6 @@ impl Call {
                 )
             }
         };
-        let credential = credential(&parts.headers).or_else(|| asked("X-Amz-Credential"));
-        let (access_key_id, scope) = credential.as_deref().map_or((None, None), parse_credential);
         Self {
             kind,
             bucket,
@@ -105,10 +106,8 @@ impl Call {
             access_key_id,
             scope,
             date: header(&parts.headers, "x-amz-date").or_else(|| asked("X-Amz-Date")),
-            has_code: form.is_some_and(|form| {
-                form_urlencoded::parse(form)
-                    .any(|(name, value)| name == "TokenCode" && !value.is_empty())
-            }),
+            has_code: form
+                .is_some_and(|form| form.get("TokenCode").is_some_and(|code| !code.is_empty())),
             is_head: parts.method == Method::HEAD,
             unsigned: unsigned(&parts.headers, asked("X-Amz-SignedHeaders")),
             is_signed_v2: header(&parts.headers, "authorization")
@@ -132,14 +131,13 @@ impl Call {
     }
 }
 
-fn sts_kind(form: &Bytes) -> Kind {
-    let action = form_urlencoded::parse(form)
-        .find(|(name, _)| name == "Action")
-        .map(|(_, action)| action);
-    match action.as_deref() {
-        Some("GetSessionToken") => Kind::GetSessionToken,
-        Some("GetCallerIdentity") => Kind::GetCallerIdentity,
-        Some("AssumeRole") => Kind::AssumeRole,
+fn form_kind(service: Service, form: &Form) -> Kind {
+    match (service, form.get("Action").unwrap_or_default()) {
+        (Service::Iam, "ListMFADevices") => Kind::ListMfaDevices,
+        (Service::Iam, _) => Kind::OtherIam,
+        (_, "GetSessionToken") => Kind::GetSessionToken,
+        (_, "GetCallerIdentity") => Kind::GetCallerIdentity,
+        (_, "AssumeRole") => Kind::AssumeRole,
         _ => Kind::OtherSts,
     }
 }

@@ -22,7 +22,7 @@ use crate::users::User;
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "us-east-1";
 
-/// A running sandbox: one account, one region, one port on loopback for S3 and STS.
+/// A running sandbox: one account, one region, one port on loopback for S3, STS and IAM.
 ///
 /// It serves on threads of its own, so that it can be used from plain threads and from inside
 /// asynchronous tests alike. Dropping it ends it.
@@ -103,7 +103,7 @@ impl Sandbox {
         SandboxBuilder::default()
     }
 
-    /// Returns the endpoint URL of S3 and of STS, `http://127.0.0.1:PORT`.
+    /// Returns the endpoint URL of all services, `http://127.0.0.1:PORT`.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
     }
@@ -196,9 +196,28 @@ impl Sandbox {
     /// Gives a user a virtual MFA device, `arn:aws:iam::ACCOUNT:mfa/NAME`. Further devices of the user
     /// are `NAME-2`, `NAME-3` and so on.
     pub fn create_device(&self, user: &User) -> Device {
-        self.cloud
-            .users
-            .create_device(user, &self.cloud.clock, &self.cloud.random)
+        let cloud = &self.cloud;
+        cloud.devices.create_virtual(user, &cloud.random)
+    }
+
+    /// Gives a user a hardware MFA device. It works as a virtual one does, and its serial number is
+    /// what is printed on it, such as `GAHT12345678`.
+    pub fn create_hardware_device(&self, user: &User) -> Device {
+        let cloud = &self.cloud;
+        cloud.devices.create_hardware(user, &cloud.random)
+    }
+
+    /// Gives a user a passkey, and returns its serial number,
+    /// `arn:aws:iam::ACCOUNT:u2f/user/USER/NAME-...`. It gives no codes, so STS has no use for it, but
+    /// IAM lists it.
+    pub fn create_passkey(&self, user: &User, name: &str) -> String {
+        let cloud = &self.cloud;
+        cloud.devices.create_passkey(user, name, &cloud.random)
+    }
+
+    /// Takes a device from its user: from now on its codes are good for nothing.
+    pub fn delete_device(&self, device: &Device) {
+        self.cloud.devices.delete(device.serial());
     }
 
     /// Creates a role with that trust policy and an identity policy that allows all of S3. An existing

@@ -1,4 +1,4 @@
-//! The account's users, their keys and their devices.
+//! The account's users and their keys.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -6,13 +6,8 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use crate::clock::Clock;
-use crate::device::Device;
 use crate::policy::Policy;
 use crate::random::Random;
-
-/// Bytes of a device's secret: 160 bits, as RFC 4226 section 4 recommends.
-const DEVICE_SECRET_BYTES: usize = 20;
 
 /// A user with one pair of long-term keys.
 #[derive(Clone)]
@@ -87,7 +82,6 @@ pub(crate) struct Users {
 struct Directory {
     by_name: BTreeMap<String, User>,
     by_access_key: HashMap<String, User>,
-    devices: BTreeMap<String, Device>,
 }
 
 impl Users {
@@ -121,30 +115,6 @@ impl Users {
         user
     }
 
-    /// Adds a device to a user. The first is named as the user is, later ones are numbered.
-    pub(crate) fn create_device(&self, user: &User, clock: &Clock, random: &Random) -> Device {
-        let mut directory = self.directory.lock();
-        let owned = directory
-            .devices
-            .values()
-            .filter(|device| device.owner() == user.name())
-            .count();
-        let name = match owned {
-            0 => user.name().to_owned(),
-            n => format!("{}-{}", user.name(), n + 1),
-        };
-        let serial = format!("arn:aws:iam::{}:mfa/{name}", self.account);
-        let secret = random.bytes(DEVICE_SECRET_BYTES);
-        let device = Device::new(
-            serial.clone(),
-            user.name().to_owned(),
-            secret,
-            clock.clone(),
-        );
-        directory.devices.insert(serial, device.clone());
-        device
-    }
-
     pub(crate) fn delete_access_key(&self, user: &User) {
         self.directory
             .lock()
@@ -168,13 +138,7 @@ impl Users {
             .any(|user| user.arn() == arn)
     }
 
-    /// The device with that serial number, if it is the user's own.
-    pub(crate) fn device_of(&self, user: &User, serial: &str) -> Option<Device> {
-        let directory = self.directory.lock();
-        directory
-            .devices
-            .get(serial)
-            .filter(|device| device.owner() == user.name())
-            .cloned()
+    pub(crate) fn by_name(&self, name: &str) -> Option<User> {
+        self.directory.lock().by_name.get(name).cloned()
     }
 }

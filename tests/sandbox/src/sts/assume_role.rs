@@ -4,16 +4,18 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
-use super::constraints::{
-    EXTERNAL_ID, Examination, ROLE_ARN, ROLE_SESSION_NAME, SERIAL_NUMBER, TOKEN_CODE, invalid,
-};
+use super::credentials;
 use super::mfa::Mfa;
-use super::{Sts, credentials};
+use super::parameters::{
+    EXTERNAL_ID, ROLE_ARN, ROLE_SESSION_NAME, SERIAL_NUMBER, TOKEN_CODE, duration,
+};
 use crate::caller::Caller;
+use crate::cloud::Cloud;
 use crate::exchange::Exchange;
 use crate::policy::condition::Context;
 use crate::policy::{self, Decision, Question, Rule};
 use crate::query::Form;
+use crate::query::constraints::{Examination, invalid};
 use crate::refusal::{Refusal, element};
 use crate::roles::{RoleSession, RoleState};
 use crate::sessions::{Holder, Session};
@@ -42,117 +44,112 @@ const TOO_LONG: &str =
 const TOO_LONG_CHAINED: &str = "The requested DurationSeconds exceeds the 1 hour session limit for roles assumed by \
                                 role chaining.";
 
-impl Sts {
-    /// Checks in AWS's order: the form of the parameters, the device and the code, whether the role
-    /// may be assumed, how long the role and then a chain may last. Only a request that succeeds uses
-    /// a code up.
-    pub(super) fn assume_role(
-        &self,
-        caller: &Caller,
-        form: &Form,
-        exchange: &Exchange,
-    ) -> Result<String, Refusal> {
-        let cloud = &self.0;
-        let mut examination = Examination::of(form);
-        let seconds = examination.duration(cloud.sessions.are_short_allowed(), LONGEST)?;
-        let arn = examination.required(&ROLE_ARN);
-        let name = examination.required(&ROLE_SESSION_NAME);
-        let external_id = examination.optional(&EXTERNAL_ID);
-        let serial = examination.optional(&SERIAL_NUMBER);
-        let code = examination.optional(&TOKEN_CODE);
-        examination.end()?;
-        refuse_unknown(form)?;
-        if !is_arn(arn) {
-            return Err(invalid(format!("{arn} is invalid")));
-        }
-
-        let mfa = Mfa::check(cloud, caller.user(), serial, code, exchange)?;
-        let mut context = Context::default();
-        caller.describe(cloud, &mut context);
-        if mfa.is_some() {
-            context.set("aws:MultiFactorAuthPresent", "true");
-            context.set("aws:MultiFactorAuthAge", "0");
-        }
-        context.set("sts:RoleSessionName", name);
-        if let Some(external_id) = external_id {
-            context.set("sts:ExternalId", external_id);
-        }
-        let role = self.trusting(caller, arn, &context)?;
-
-        let is_chained = matches!(caller, Caller::Session(_));
-        let length = match seconds {
-            None => USUAL.min(role.max_session()),
-            Some(seconds) => Duration::from_secs(seconds.unsigned_abs().into()),
-        };
-        if length > role.max_session() {
-            return Err(invalid(TOO_LONG));
-        }
-        if is_chained && length > LONGEST_CHAINED {
-            return Err(invalid(TOO_LONG_CHAINED));
-        }
-        if let Some(mfa) = mfa {
-            mfa.redeem(exchange)?;
-        }
-        let (user, session) = self.issue(role, name, length, self.carried_mfa(caller));
-        Ok(self.response("AssumeRole", &(user + &credentials(&session))))
+/// Checks in AWS's order: the form of the parameters, the device and the code, whether the role
+/// may be assumed, how long the role and then a chain may last. Only a request that succeeds uses
+/// a code up.
+pub(super) fn assume_role(
+    cloud: &Cloud,
+    caller: &Caller,
+    form: &Form,
+    exchange: &Exchange,
+) -> Result<String, Refusal> {
+    let mut examination = Examination::of(form);
+    let seconds = duration(cloud, &mut examination, LONGEST)?;
+    let arn = examination.required(&ROLE_ARN);
+    let name = examination.required(&ROLE_SESSION_NAME);
+    let external_id = examination.optional(&EXTERNAL_ID);
+    let serial = examination.optional(&SERIAL_NUMBER);
+    let code = examination.optional(&TOKEN_CODE);
+    examination.end()?;
+    refuse_unknown(form)?;
+    if !is_arn(arn) {
+        return Err(invalid(format!("{arn} is invalid")));
     }
 
-    /// The role, if the caller may assume it. To AWS an absent role is one that may not be assumed.
-    fn trusting(
-        &self,
-        caller: &Caller,
-        arn: &str,
-        context: &Context,
-    ) -> Result<Arc<RoleState>, Refusal> {
-        let cloud = &self.0;
-        let question = Question {
-            principal: caller.principal(&cloud.account),
-            action: "sts:AssumeRole",
-            resource: arn,
-            context,
-        };
-        let allows = |role: &Arc<RoleState>| {
-            let trust = role.trust();
-            policy::decide(Rule::Trust, &caller.policies(), Some(&trust), question)
-                == Decision::Allowed
-        };
-        cloud.roles.by_arn(arn).filter(allows).ok_or_else(|| {
-            Refusal::access_denied(format!(
-                "User: {} is not authorized to perform: sts:AssumeRole on resource: {arn}",
-                caller.arn().unwrap_or_default()
-            ))
-        })
+    let mfa = Mfa::check(cloud, caller.user(), serial, code, exchange)?;
+    let mut context = Context::default();
+    caller.describe(cloud, &mut context);
+    if mfa.is_some() {
+        context.set("aws:MultiFactorAuthPresent", "true");
+        context.set("aws:MultiFactorAuthAge", "0");
     }
+    context.set("sts:RoleSessionName", name);
+    if let Some(external_id) = external_id {
+        context.set("sts:ExternalId", external_id);
+    }
+    let role = trusting(cloud, caller, arn, &context)?;
 
-    /// The MFA that the new session carries to other services. The code of the request itself counts
-    /// for the trust policy only: IAM guide, "Configuring MFA-protected API access".
-    fn carried_mfa(&self, caller: &Caller) -> Option<SystemTime> {
-        let Caller::Session(session) = caller else {
-            return None;
-        };
-        let carries = self.0.chained_roles_carry_mfa.load(Ordering::SeqCst);
-        let is_users = matches!(session.holder, Holder::User(_));
-        session.mfa_at.filter(|_| carries && is_users)
+    let is_chained = matches!(caller, Caller::Session(_));
+    let length = match seconds {
+        None => USUAL.min(role.max_session()),
+        Some(seconds) => Duration::from_secs(seconds.unsigned_abs().into()),
+    };
+    if length > role.max_session() {
+        return Err(invalid(TOO_LONG));
     }
+    if is_chained && length > LONGEST_CHAINED {
+        return Err(invalid(TOO_LONG_CHAINED));
+    }
+    if let Some(mfa) = mfa {
+        mfa.redeem(exchange)?;
+    }
+    let mfa_at = carried_mfa(cloud, caller);
+    let (user, session) = issue(cloud, role, name, length, mfa_at);
+    Ok(user + &credentials(&session))
+}
 
-    /// Issues the session, and describes who acts in it.
-    pub(super) fn issue(
-        &self,
-        role: Arc<RoleState>,
-        name: &str,
-        length: Duration,
-        mfa_at: Option<SystemTime>,
-    ) -> (String, Arc<Session>) {
-        let cloud = &self.0;
-        let session = RoleSession::new(role, &cloud.account, name);
-        let mut xml = String::from("<AssumedRoleUser>");
-        element(&mut xml, "AssumedRoleId", &session.id);
-        element(&mut xml, "Arn", &session.arn);
-        xml.push_str("</AssumedRoleUser>");
-        let holder = Holder::Role(session);
-        let session = cloud.sessions.issue(holder, length, mfa_at, &cloud.random);
-        (xml, session)
-    }
+/// The role, if the caller may assume it. To AWS an absent role is one that may not be assumed.
+fn trusting(
+    cloud: &Cloud,
+    caller: &Caller,
+    arn: &str,
+    context: &Context,
+) -> Result<Arc<RoleState>, Refusal> {
+    let question = Question {
+        principal: caller.principal(&cloud.account),
+        action: "sts:AssumeRole",
+        resource: arn,
+        context,
+    };
+    let allows = |role: &Arc<RoleState>| {
+        let trust = role.trust();
+        policy::decide(Rule::Trust, &caller.policies(), Some(&trust), question) == Decision::Allowed
+    };
+    cloud.roles.by_arn(arn).filter(allows).ok_or_else(|| {
+        Refusal::access_denied(format!(
+            "User: {} is not authorized to perform: sts:AssumeRole on resource: {arn}",
+            caller.arn().unwrap_or_default()
+        ))
+    })
+}
+
+/// The MFA that the new session carries to other services. The code of the request itself counts
+/// for the trust policy only: IAM guide, "Configuring MFA-protected API access".
+fn carried_mfa(cloud: &Cloud, caller: &Caller) -> Option<SystemTime> {
+    let Caller::Session(session) = caller else {
+        return None;
+    };
+    let carries = cloud.chained_roles_carry_mfa.load(Ordering::SeqCst);
+    let is_users = matches!(session.holder, Holder::User(_));
+    session.mfa_at.filter(|_| carries && is_users)
+}
+
+/// Issues the session, and describes who acts in it.
+pub(super) fn issue(
+    cloud: &Cloud,
+    role: Arc<RoleState>,
+    name: &str,
+    length: Duration,
+    mfa_at: Option<SystemTime>,
+) -> (String, Arc<Session>) {
+    let session = RoleSession::new(role, &cloud.account, name);
+    let mut xml = String::from("<AssumedRoleUser>");
+    element(&mut xml, "AssumedRoleId", &session.id);
+    element(&mut xml, "Arn", &session.arn);
+    xml.push_str("</AssumedRoleUser>");
+    let holder = Holder::Role(session);
+    let session = cloud.sessions.issue(holder, length, mfa_at, &cloud.random);
+    (xml, session)
 }
 
 pub(super) fn refuse_unknown(form: &Form) -> Result<(), Refusal> {

@@ -33,7 +33,7 @@ impl<'a> Mfa<'a> {
             (Some(serial), Some(code)) => (serial, code),
             _ => return Err(Refusal::access_denied(HALF_MFA)),
         };
-        let device = user.and_then(|user| cloud.users.device_of(user, serial));
+        let device = user.and_then(|user| cloud.devices.of_user(user, serial));
         let device = device.ok_or(Refusal::access_denied(WRONG_SERIAL))?;
         accept(device.check(code), exchange)?;
         Ok(Some(Self { device, code }))

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod forms;
+
 use std::fmt::Debug;
 use std::io::{Read, Write};
 use std::net::TcpStream;

@@ -1,11 +1,10 @@
-//! AWS's Query protocol: a form comes in, and XML goes out.
+//! The parameters of a request.
 
 use bytes::Bytes;
 
-use crate::random::Random;
-
-/// The parameters of a request.
-pub(crate) struct Form(pub(crate) Vec<(String, String)>);
+/// Names and values, in the order they were sent.
+#[derive(Clone)]
+pub(crate) struct Form(Vec<(String, String)>);
 
 impl Form {
     pub(crate) fn read(body: &Bytes) -> Self {
@@ -20,7 +19,7 @@ impl Form {
             .map(|(_, value)| value.as_str())
     }
 
-    /// The first parameter of one of those names, or of a list or structure of one of those names.
+    /// The first of those names that a parameter has, or that a list or structure of parameters has.
     pub(crate) fn first_of<'a>(&self, names: &[&'a str]) -> Option<&'a str> {
         let is = |sent: &str, name: &str| {
             sent.strip_prefix(name)
@@ -31,13 +30,4 @@ impl Form {
             .find(|name| self.0.iter().any(|(sent, _)| is(sent, name)))
             .copied()
     }
-}
-
-/// The answer to a request that succeeds. `result` is XML.
-pub(crate) fn response(namespace: &str, action: &str, result: &str, random: &Random) -> String {
-    let request_id = random.uuid();
-    format!(
-        "<{action}Response xmlns=\"{namespace}\">\n  <{action}Result>{result}</{action}Result>\n  \
-         <ResponseMetadata><RequestId>{request_id}</RequestId></ResponseMetadata>\n</{action}Response>\n"
-    )
 }
