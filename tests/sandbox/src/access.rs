@@ -230,6 +230,7 @@ fn action_of(operation: &str) -> &'static str {
         "ListObjectsV2" | "ListObjects" | "HeadBucket" => "s3:ListBucket",
         "GetBucketLocation" => "s3:GetBucketLocation",
         "GetBucketPolicy" => "s3:GetBucketPolicy",
+        "GetBucketVersioning" => "s3:GetBucketVersioning",
         "GetObjectAttributes" => "s3:GetObjectAttributes",
         "PutObject"
         | "CreateMultipartUpload"

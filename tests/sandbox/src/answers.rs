@@ -37,8 +37,15 @@ impl Answers<'_> {
         } else {
             ServedBody::plain(document)
         };
-        if service != Service::S3 {
-            let content_type = content_type(service);
+        let content_type = match service {
+            Service::S3 if call.kind == Kind::GetBucketPolicy => {
+                Some(HeaderValue::from_static("application/json"))
+            }
+            // `s3s` has set it.
+            Service::S3 => None,
+            service => Some(content_type(service)),
+        };
+        if let Some(content_type) = content_type {
             parts.headers.insert(header::CONTENT_TYPE, content_type);
         }
         if exchange.is_charged() {

@@ -289,17 +289,29 @@ impl Bucket {
     /// `MalformedPolicy` where AWS refuses the policy, and where the sandbox does not know a condition
     /// operator, a condition key or another element: nothing is ignored silently.
     pub fn set_policy(&self, policy: impl Into<PolicyJson>) -> Result<(), MalformedPolicy> {
-        let kind = Kind::Bucket(&self.name);
-        let policy = self.cloud.read_policy(policy.into(), kind)?;
-        self.state
-            .change_settings(|settings| settings.policy = Some(policy));
+        let policy = policy.into();
+        let text = Arc::from(policy.text());
+        let policy = self.cloud.read_policy(policy, Kind::Bucket(&self.name))?;
+        self.state.change_settings(|settings| {
+            settings.policy = Some(policy);
+            settings.policy_text = Some(text);
+        });
         Ok(())
     }
 
     /// Removes the bucket policy.
     pub fn clear_policy(&self) {
+        self.state.change_settings(|settings| {
+            settings.policy = None;
+            settings.policy_text = None;
+        });
+    }
+
+    /// Says that versions may be deleted with MFA only. The sandbox keeps no versions, so it changes
+    /// nothing but what GetBucketVersioning answers; plain deletes need no MFA in AWS either.
+    pub fn set_mfa_delete(&self, mfa_delete: bool) {
         self.state
-            .change_settings(|settings| settings.policy = None);
+            .change_settings(|settings| settings.mfa_delete = mfa_delete);
     }
 
     /// Sets the account that owns the bucket, for `x-amz-expected-bucket-owner`. It is the sandbox's

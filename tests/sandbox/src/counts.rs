@@ -24,6 +24,10 @@ pub enum Kind {
     HeadBucket,
     /// GetBucketLocation.
     GetBucketLocation,
+    /// GetBucketPolicy.
+    GetBucketPolicy,
+    /// GetBucketVersioning.
+    GetBucketVersioning,
     /// ListBuckets.
     ListBuckets,
     /// PutObject.

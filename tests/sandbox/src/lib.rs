@@ -19,6 +19,8 @@
 //!
 //! # What it does
 //!
+//! Buckets tell their region, their policy and whether versions are deleted with MFA.
+//!
 //! Objects are read (ranges, conditions), listed, put, copied, deleted one by one and up to 1000 at
 //! once, and uploaded in parts: begin, upload, copy ranges on the server, list, complete, abort. Writes
 //! take `If-Match` and `If-None-Match: *` and decide them and write under one lock. Digests that come
@@ -76,8 +78,8 @@
 //! wrong clock or region) to its `service`. What the service says gets its final form in `answers`.
 //!
 //! For S3 there is `s3s` (HTTP, SigV4, XML), then `access` (session, policies) and `s3`, which names
-//! the operations; `reads`, `lists`, `puts`, `copies`, `deletes`, `multipart` and `upload_lists` are
-//! the work. Bodies come in through `receiving` (off the network) and `intake` (verified), and go out
+//! the operations; `about` (buckets), `reads`, `lists`, `puts`, `copies`, `deletes`, `multipart` and
+//! `upload_lists` are the work. Bodies come in through `receiving` (off the network) and `intake` (verified), and go out
 //! through `body`. `store` holds objects and `uploads` under one lock, where `conditions` are decided
 //! and `history` is written.
 //!
@@ -87,6 +89,7 @@
 //! `policy`, `listing` and `content` are pure. `caller` is the only part that tells who signed a
 //! request, and `refusal` the only one that words errors, but for those of one operation alone.
 
+mod about;
 mod access;
 mod answers;
 mod attributes;

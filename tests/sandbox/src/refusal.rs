@@ -237,6 +237,7 @@ fn usual(code: &str) -> (u16, &'static str) {
         ),
         "MissingContentLength" => (411, "You must provide the Content-Length HTTP header."),
         "NoSuchBucket" => (404, "The specified bucket does not exist"),
+        "NoSuchBucketPolicy" => (404, "The bucket policy does not exist"),
         "NoSuchKey" => (404, "The specified key does not exist."),
         "NoSuchUpload" => (
             404,

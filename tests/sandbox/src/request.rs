@@ -180,6 +180,8 @@ fn s3_kind(
         (&Method::GET, true, false) if has("uploads") => Kind::ListMultipartUploads,
         (&Method::GET, true, false) if has("list-type") => Kind::List,
         (&Method::GET, true, false) if has("location") => Kind::GetBucketLocation,
+        (&Method::GET, true, false) if has("policy") => Kind::GetBucketPolicy,
+        (&Method::GET, true, false) if has("versioning") => Kind::GetBucketVersioning,
         (&Method::GET, true, false) if is_old_listing => Kind::List,
         (&Method::GET, false, _) => Kind::ListBuckets,
         (&Method::PUT, true, true) if has("uploadId") && is_copy => Kind::UploadPartCopy,

@@ -1,21 +1,22 @@
 //! The operations of S3 that are served. All others answer 501 `NotImplemented`.
 //!
-//! Here is only who does what; the work is in `reads`, `lists`, `puts`, `copies`, `deletes`,
+//! Here is only who does what; the work is in `about`, `reads`, `lists`, `puts`, `copies`, `deletes`,
 //! `multipart` and `upload_lists`.
 
 use std::sync::Arc;
 
 use http::{Extensions, HeaderName};
 use s3s::dto::{
-    AbortMultipartUploadInput, AbortMultipartUploadOutput, BucketLocationConstraint,
-    CompleteMultipartUploadInput, CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput,
-    CreateMultipartUploadInput, CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput,
-    DeleteObjectsInput, DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput,
-    GetObjectInput, GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput,
-    HeadObjectOutput, ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput,
-    ListObjectsOutput, ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput,
-    PostObjectInput, PostObjectOutput, PutObjectInput, PutObjectOutput, UploadPartCopyInput,
-    UploadPartCopyOutput, UploadPartInput, UploadPartOutput,
+    AbortMultipartUploadInput, AbortMultipartUploadOutput, CompleteMultipartUploadInput,
+    CompleteMultipartUploadOutput, CopyObjectInput, CopyObjectOutput, CreateMultipartUploadInput,
+    CreateMultipartUploadOutput, DeleteObjectInput, DeleteObjectOutput, DeleteObjectsInput,
+    DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketPolicyInput,
+    GetBucketPolicyOutput, GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectInput,
+    GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
+    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput,
+    PostObjectOutput, PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput,
+    UploadPartInput, UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
@@ -111,6 +112,8 @@ operations! {
     list_objects(ListObjectsInput) -> ListObjectsOutput = list_by_marker;
     head_bucket(HeadBucketInput) -> HeadBucketOutput = find_bucket;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = locate_bucket;
+    get_bucket_policy(GetBucketPolicyInput) -> GetBucketPolicyOutput = policy_of_bucket;
+    get_bucket_versioning(GetBucketVersioningInput) -> GetBucketVersioningOutput = versioning_of_bucket;
     put_object(PutObjectInput) -> PutObjectOutput = put;
     post_object(PostObjectInput) -> PostObjectOutput = refuse_form;
     copy_object(CopyObjectInput) -> CopyObjectOutput = copy;
@@ -126,18 +129,6 @@ operations! {
 }
 
 impl Operations {
-    async fn find_bucket(
-        &self,
-        req: S3Request<HeadBucketInput>,
-        _: &Exchange,
-    ) -> Result<HeadBucketOutput, Refusal> {
-        self.bucket(&req.input.bucket)?;
-        Ok(HeadBucketOutput {
-            bucket_region: Some(self.0.region.clone()),
-            ..HeadBucketOutput::default()
-        })
-    }
-
     /// Forms of browsers, which `s3s` would make PutObject of, past its permission.
     async fn refuse_form(
         &self,
@@ -145,20 +136,6 @@ impl Operations {
         _: &Exchange,
     ) -> Result<PostObjectOutput, Refusal> {
         Err(Refusal::s3("NotImplemented"))
-    }
-
-    async fn locate_bucket(
-        &self,
-        req: S3Request<GetBucketLocationInput>,
-        _: &Exchange,
-    ) -> Result<GetBucketLocationOutput, Refusal> {
-        self.bucket(&req.input.bucket)?;
-        // Buckets in us-east-1 have no constraint.
-        let constraint = (self.0.region != "us-east-1")
-            .then(|| BucketLocationConstraint::from(self.0.region.clone()));
-        Ok(GetBucketLocationOutput {
-            location_constraint: constraint,
-        })
     }
 }
 

@@ -68,6 +68,9 @@ struct Shelf {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Settings {
     pub(crate) policy: Option<Arc<Policy>>,
+    /// The text of the policy, as it was set.
+    pub(crate) policy_text: Option<Arc<str>>,
+    pub(crate) mfa_delete: bool,
     /// The account; `None` for the one of the sandbox.
     pub(crate) owner: Option<String>,
     pub(crate) requester_pays: bool,

@@ -289,6 +289,7 @@ fn check_actions_apply(actions: &[String], resources: &[String]) -> Result<(), M
         "s3:listbucket",
         "s3:getbucketlocation",
         "s3:getbucketpolicy",
+        "s3:getbucketversioning",
         "s3:listbucketmultipartuploads",
     ];
     let on_objects = [

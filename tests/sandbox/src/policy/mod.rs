@@ -77,30 +77,44 @@ impl std::error::Error for MalformedPolicy {}
 
 /// A policy's JSON, as text or as a value.
 #[derive(Clone, Debug)]
-pub struct PolicyJson(Result<Value, MalformedPolicy>);
+pub struct PolicyJson {
+    /// As it was given.
+    text: String,
+    value: Result<Value, MalformedPolicy>,
+}
 
 impl PolicyJson {
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
     pub(crate) fn into_value(self) -> Result<Value, MalformedPolicy> {
-        self.0
+        self.value
     }
 }
 
 impl From<Value> for PolicyJson {
     fn from(value: Value) -> Self {
-        Self(Ok(value))
+        Self {
+            text: value.to_string(),
+            value: Ok(value),
+        }
     }
 }
 
 impl From<&Value> for PolicyJson {
     fn from(value: &Value) -> Self {
-        Self(Ok(value.clone()))
+        Self::from(value.clone())
     }
 }
 
 impl From<&str> for PolicyJson {
     fn from(text: &str) -> Self {
         let invalid = |error| MalformedPolicy::new(format!("Policies must be valid JSON: {error}"));
-        Self(serde_json::from_str(text).map_err(invalid))
+        Self {
+            text: text.to_owned(),
+            value: serde_json::from_str(text).map_err(invalid),
+        }
     }
 }
 
