@@ -45,9 +45,13 @@ impl Operations {
         _: &Exchange,
     ) -> Result<GetBucketPolicyOutput, Refusal> {
         let bucket = &req.input.bucket;
-        let text = self.bucket(bucket)?.settings().policy_text;
-        let text = text
-            .ok_or_else(|| Refusal::s3("NoSuchBucketPolicy").with("BucketName", bucket.as_str()))?;
+        let state = self.bucket(bucket)?;
+        // Amazon S3 API reference, `GetBucketPolicy`: it is for the owner's account alone.
+        if state.other_account().is_some() {
+            return Err(Refusal::s3("MethodNotAllowed"));
+        }
+        let none = || Refusal::s3("NoSuchBucketPolicy").with("BucketName", bucket.as_str());
+        let text = state.settings().policy_text.ok_or_else(none)?;
         Ok(GetBucketPolicyOutput {
             policy: Some(text.as_ref().to_owned()),
         })

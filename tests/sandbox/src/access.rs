@@ -170,7 +170,8 @@ pub(crate) fn check_owner(
         return Ok(());
     };
     let settings = bucket.settings();
-    let owner = settings.owner.as_deref().unwrap_or(&cloud.account);
+    let owner = settings.owner.as_deref().or(bucket.other_account());
+    let owner = owner.unwrap_or(&cloud.account);
     if expected.is_some_and(|expected| expected != owner) {
         return Err(Refusal::s3("AccessDenied"));
     }

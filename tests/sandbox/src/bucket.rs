@@ -170,10 +170,10 @@ impl UploadInfo {
 }
 
 impl Bucket {
-    pub(crate) fn new(name: &str, cloud: SharedCloud) -> Self {
+    pub(crate) fn new(name: &str, other_account: Option<&str>, cloud: SharedCloud) -> Self {
         Self {
             name: name.to_owned(),
-            state: cloud.store.create(name),
+            state: cloud.store.create(name, other_account),
             cloud,
         }
     }
@@ -314,8 +314,9 @@ impl Bucket {
             .change_settings(|settings| settings.mfa_delete = mfa_delete);
     }
 
-    /// Sets the account that owns the bucket, for `x-amz-expected-bucket-owner`. It is the sandbox's
-    /// own without it. Permissions do not depend on it.
+    /// Sets the account that `x-amz-expected-bucket-owner` has to name. It is the one the bucket belongs
+    /// to without it. Permissions do not depend on it; for that there is
+    /// [`Sandbox::create_bucket_of`](crate::Sandbox::create_bucket_of).
     pub fn set_owner(&self, account: impl Into<String>) {
         let account = account.into();
         self.state

@@ -98,29 +98,36 @@ impl Cloud {
     ) -> Result<(), Refusal> {
         caller.describe(self, &mut context);
         let bucket = bucket.map(|name| (name, self.store.bucket(name)));
-        let bucket_policy = bucket
-            .as_ref()
-            .and_then(|(_, state)| state.as_ref()?.policy());
-        let principal = caller.principal(&self.account);
+        let state = bucket.as_ref().and_then(|(_, state)| state.as_ref());
+        let other_account = state.and_then(|state| state.other_account());
+        if let Some(account) = other_account {
+            context.set("s3:ResourceAccount", account);
+        }
         let question = Question {
-            principal,
+            principal: caller.principal(&self.account),
             action,
             resource,
             context: &context,
         };
-        let decision = policy::decide(
-            Rule::SameAccount,
-            &caller.policies(),
-            bucket_policy.as_deref(),
-            question,
-        );
-        if decision == Decision::Allowed {
-            return match bucket {
-                Some((name, None)) => Err(Refusal::no_such_bucket(name)),
-                _ => Ok(()),
-            };
+        // Nobody is of no account, and has no policies.
+        let rule = match caller {
+            Caller::Anonymous => Rule::SameAccount,
+            _ if other_account.is_some() => Rule::OtherAccount,
+            _ => Rule::SameAccount,
+        };
+        let bucket_policy = state.and_then(|state| state.policy());
+        let own_policies = caller.policies();
+        let decision = policy::decide(rule, &own_policies, bucket_policy.as_deref(), question);
+        match (decision, bucket) {
+            (Decision::Allowed, Some((name, None))) => Err(Refusal::no_such_bucket(name)),
+            (Decision::Allowed, _) => Ok(()),
+            // Across accounts the reason is nobody's business: IAM guide, "Troubleshoot access denied
+            // error messages".
+            (_, Some((_, Some(state)))) if state.other_account().is_some() => {
+                Err(Refusal::s3("AccessDenied"))
+            }
+            (denied, _) => Err(denial(caller, action, &format!("\"{resource}\""), denied)),
         }
-        Err(denial(caller, action, &format!("\"{resource}\""), decision))
     }
 
     /// Decides on a request to IAM, and words the refusal, which calls the resource by another name.

@@ -51,8 +51,8 @@
 //!
 //! - Objects without a checksum of the client's get none; AWS adds a CRC64NVME.
 //! - ACLs are kept and mean nothing; new buckets of AWS refuse most of them.
-//! - One account: permissions do not depend on [`Bucket::set_owner`], and where the requester pays, the
-//!   owner does too.
+//! - Users and roles are of one account. Buckets may be of others ([`Sandbox::create_bucket_of`]), but
+//!   objects belong to their bucket's, and where the requester pays, the owner does too.
 //! - AWS spreads CompleteMultipartUpload and CopyObject of large objects over minutes, answers 200 at
 //!   once and the rest when it is done. Here they are at once; [`Faults::error_inside_200`] is for
 //!   errors that come after the status.

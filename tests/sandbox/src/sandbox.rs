@@ -252,7 +252,14 @@ impl Sandbox {
     /// Creates a bucket. An existing name gives that bucket. Names that AWS would not have, such as
     /// those of fewer than 3 characters, are refused in every request with `InvalidBucketName`.
     pub fn create_bucket(&self, name: &str) -> Bucket {
-        Bucket::new(name, self.cloud.clone())
+        Bucket::new(name, None, self.cloud.clone())
+    }
+
+    /// Creates a bucket of another account (12 digits). Whoever of this account is to use it needs an
+    /// allow in a policy of their own and in the bucket's, and refusals say no more than
+    /// `Access Denied`. An existing name gives that bucket as it is.
+    pub fn create_bucket_of(&self, name: &str, account: &str) -> Bucket {
+        Bucket::new(name, Some(account), self.cloud.clone())
     }
 
     /// Returns the sessions.

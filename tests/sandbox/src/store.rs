@@ -51,6 +51,8 @@ impl Object {
 /// A bucket.
 #[derive(Debug, Default)]
 pub(crate) struct BucketState {
+    /// The account it belongs to, if that is not the sandbox's.
+    other_account: Option<String>,
     shelf: RwLock<Shelf>,
     settings: RwLock<Settings>,
 }
@@ -71,12 +73,16 @@ pub(crate) struct Settings {
     /// The text of the policy, as it was set.
     pub(crate) policy_text: Option<Arc<str>>,
     pub(crate) mfa_delete: bool,
-    /// The account; `None` for the one of the sandbox.
+    /// The account that requests are to expect; `None` for the one it belongs to.
     pub(crate) owner: Option<String>,
     pub(crate) requester_pays: bool,
 }
 
 impl BucketState {
+    pub(crate) fn other_account(&self) -> Option<&str> {
+        self.other_account.as_deref()
+    }
+
     pub(crate) fn put(&self, key: String, object: Arc<Object>) {
         self.shelf.write().objects.insert(key, object);
     }
@@ -213,7 +219,7 @@ impl Shelf {
     }
 }
 
-/// All buckets of the account.
+/// All buckets.
 #[derive(Debug, Default)]
 pub(crate) struct Store {
     buckets: RwLock<BTreeMap<String, Arc<BucketState>>>,
@@ -221,11 +227,17 @@ pub(crate) struct Store {
 
 impl Store {
     /// Creates a bucket, or returns the one that has the name already.
-    pub(crate) fn create(&self, name: &str) -> Arc<BucketState> {
-        self.buckets
-            .write()
+    pub(crate) fn create(&self, name: &str, other_account: Option<&str>) -> Arc<BucketState> {
+        let create = || {
+            Arc::new(BucketState {
+                other_account: other_account.map(str::to_owned),
+                ..BucketState::default()
+            })
+        };
+        let mut buckets = self.buckets.write();
+        buckets
             .entry(name.to_owned())
-            .or_default()
+            .or_insert_with(create)
             .clone()
     }
 

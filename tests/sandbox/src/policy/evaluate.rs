@@ -38,6 +38,8 @@ pub(crate) enum Decision {
 pub(crate) enum Rule {
     /// The caller's own account: an allow of either side suffices.
     SameAccount,
+    /// Another account's resource: both sides have to allow.
+    OtherAccount,
     /// A role's trust policy has to allow, whatever else does. If it allows the caller by name, that
     /// suffices; if it allows the account, the account's own policies have to allow as well.
     Trust,
@@ -87,6 +89,7 @@ pub(crate) fn decide(
     };
     let is_allowed = match rule {
         Rule::SameAccount => by_identity() || by_resource() == Some(Named::Itself),
+        Rule::OtherAccount => by_identity() && by_resource().is_some(),
         Rule::Trust => match by_resource() {
             None => false,
             Some(Named::Account) => by_identity(),
