@@ -23,6 +23,7 @@ use crate::roles::Roles;
 use crate::sessions::Sessions;
 use crate::store::Store;
 use crate::users::Users;
+use crate::web_identity::Provider;
 
 /// One account in one region.
 #[derive(Debug)]
@@ -34,6 +35,7 @@ pub(crate) struct Cloud {
     pub(crate) users: Users,
     pub(crate) devices: Devices,
     pub(crate) roles: Roles,
+    pub(crate) web_identity: Provider,
     pub(crate) sessions: Sessions,
     pub(crate) store: Store,
     pub(crate) faults: Faults,
@@ -51,6 +53,7 @@ impl Cloud {
             users: Users::new(account.clone()),
             devices: Devices::new(account.clone(), clock.clone()),
             roles: Roles::new(account.clone()),
+            web_identity: Provider::new(&account, clock.clone()),
             account,
             region,
             random: Random::new(seed),

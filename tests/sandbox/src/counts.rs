@@ -58,6 +58,8 @@ pub enum Kind {
     GetCallerIdentity,
     /// AssumeRole of STS.
     AssumeRole,
+    /// AssumeRoleWithWebIdentity of STS.
+    AssumeRoleWithWebIdentity,
     /// Any other operation of STS.
     OtherSts,
     /// ListMFADevices of IAM.
@@ -71,9 +73,11 @@ pub enum Kind {
 impl Kind {
     pub(crate) fn service(self) -> Service {
         match self {
-            Self::GetSessionToken | Self::GetCallerIdentity | Self::AssumeRole | Self::OtherSts => {
-                Service::Sts
-            }
+            Self::GetSessionToken
+            | Self::GetCallerIdentity
+            | Self::AssumeRole
+            | Self::AssumeRoleWithWebIdentity
+            | Self::OtherSts => Service::Sts,
             Self::ListMfaDevices | Self::OtherIam => Service::Iam,
             _ => Service::S3,
         }

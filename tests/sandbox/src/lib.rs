@@ -26,7 +26,7 @@
 //! take `If-Match` and `If-None-Match: *` and decide them and write under one lock. Digests that come
 //! with a body are verified, in headers and trailers. Objects keep their headers, metadata, class,
 //! encryption, ACL and tags. Sessions come from STS for real codes, those of roles for whom the roles
-//! trust. IAM lists the MFA devices of users.
+//! trust, the bearer of a provider's token among them. IAM lists the MFA devices of users.
 //!
 //! # What it is honest about
 //!
@@ -68,6 +68,7 @@
 //!   ([`Sandbox::chained_roles_carry_mfa`]), but for roles that are assumed with a session of a role.
 //! - ListMFADevices without a user name takes the permission for `*`, not for the caller alone, as
 //!   people see it in AWS; its reference is silent about it.
+//! - There is one OpenID Connect provider, whose tokens are known by heart and not by their signature.
 //! - STS and IAM are not asked with GET or with presigned URLs.
 //! - Keys are not checked for characters that XML cannot hold, and the size of an object has no limit.
 //! - HTTP dates of odd form (`Expires`) are refused, where AWS keeps any text.
@@ -84,7 +85,7 @@
 //! and `history` is written.
 //!
 //! `sts` and `iam` speak the protocol in `query` (forms, SigV4, constraints). Who there is, `users`,
-//! `devices`, `roles` and `sessions` know. What requests share is in `cloud`.
+//! `devices`, `roles`, `web_identity` and `sessions` know. What requests share is in `cloud`.
 //!
 //! `policy`, `listing` and `content` are pure. `caller` is the only part that tells who signed a
 //! request, and `refusal` the only one that words errors, but for those of one operation alone.
@@ -140,6 +141,7 @@ pub mod totp;
 mod upload_lists;
 mod uploads;
 mod users;
+mod web_identity;
 mod wire;
 
 pub use access::ExpiryStyle;

@@ -141,6 +141,19 @@ fn trust_if(principal: &str, condition: Value) -> Value {
     }]})
 }
 
+/// The trust policy of a role that the bearer of a token may assume: the ARN of the provider that
+/// signed it ([`Sandbox::oidc_provider`](crate::Sandbox::oidc_provider)), and the subject it is about.
+///
+/// IAM user guide, "Create a role for OpenID Connect federation".
+pub fn trust_web_identity(provider: &str, subject: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Principal": {"Federated": provider}, "Action": "sts:AssumeRoleWithWebIdentity",
+        "Condition": {"StringEquals": {
+            "oidc.example.com:aud": "sts.amazonaws.com", "oidc.example.com:sub": subject,
+        }},
+    }]})
+}
+
 /// The identity policy of somebody who may assume a role. They need it where the role's trust policy
 /// names their account and not themselves.
 pub fn allow_assume_role(role: &str) -> Value {

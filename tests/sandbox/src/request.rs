@@ -138,6 +138,7 @@ fn form_kind(service: Service, form: &Form) -> Kind {
         (_, "GetSessionToken") => Kind::GetSessionToken,
         (_, "GetCallerIdentity") => Kind::GetCallerIdentity,
         (_, "AssumeRole") => Kind::AssumeRole,
+        (_, "AssumeRoleWithWebIdentity") => Kind::AssumeRoleWithWebIdentity,
         _ => Kind::OtherSts,
     }
 }

@@ -249,6 +249,25 @@ impl Sandbox {
         switch.store(carry, Ordering::SeqCst);
     }
 
+    /// Returns the ARN of the OpenID Connect provider that signs
+    /// [web identity tokens](Self::web_identity_token), `arn:aws:iam::ACCOUNT:oidc-provider/oidc.example.com`:
+    /// the `Federated` principal of trust policies.
+    pub fn oidc_provider(&self) -> &str {
+        self.cloud.web_identity.arn()
+    }
+
+    /// Issues a token about a subject, which is good for an hour and as often as it is used. Whoever
+    /// bears it may assume the roles that trust the provider with that subject.
+    pub fn web_identity_token(&self, subject: &str) -> String {
+        let cloud = &self.cloud;
+        cloud.web_identity.issue(subject, &cloud.random)
+    }
+
+    /// Expires every web identity token issued so far; they answer 400 `ExpiredTokenException`.
+    pub fn expire_web_identity_tokens(&self) {
+        self.cloud.web_identity.expire_all();
+    }
+
     /// Creates a bucket. An existing name gives that bucket. Names that AWS would not have, such as
     /// those of fewer than 3 characters, are refused in every request with `InvalidBucketName`.
     pub fn create_bucket(&self, name: &str) -> Bucket {

@@ -10,7 +10,7 @@ use super::pattern;
 
 /// The keys the sandbox can answer for, in lower case. Any other key is refused when a policy is set:
 /// a key that is always absent would quietly change what a policy means.
-const KNOWN_KEYS: [&str; 17] = [
+const KNOWN_KEYS: [&str; 19] = [
     "aws:multifactorauthpresent",
     "aws:multifactorauthage",
     "aws:username",
@@ -28,17 +28,20 @@ const KNOWN_KEYS: [&str; 17] = [
     "s3:resourceaccount",
     "sts:externalid",
     "sts:rolesessionname",
+    "oidc.example.com:aud",
+    "oidc.example.com:sub",
 ];
 
 /// Whether a policy of that kind may ask about the key, which is in lower case.
 fn is_known(key: &str, kind: Kind<'_>) -> bool {
-    // No request that meets the policy would ever carry a key of the other service.
-    let foreign = match kind {
-        Kind::Bucket(_) => "sts:",
-        Kind::Trust => "s3:",
-        Kind::Identity => return KNOWN_KEYS.contains(&key),
+    // No request that meets the policy would ever carry a key of the others.
+    let services: &[&str] = match kind {
+        Kind::Bucket(_) => &["aws", "s3"],
+        Kind::Identity => &["aws", "s3", "sts"],
+        Kind::Trust => &["aws", "sts", "oidc.example.com"],
     };
-    KNOWN_KEYS.contains(&key) && !key.starts_with(foreign)
+    let service = key.split_once(':').map(|(service, _)| service);
+    KNOWN_KEYS.contains(&key) && service.is_some_and(|service| services.contains(&service))
 }
 
 /// The context of a request: condition keys and their values, the keys in any case.

@@ -157,7 +157,8 @@ impl Statement {
             }
             None
         } else {
-            Some(listed(statement, "Principal", "NotPrincipal", principals)?)
+            let read = |name: &str, value: &Value| principals(name, value, kind);
+            Some(listed(statement, "Principal", "NotPrincipal", read)?)
         };
         let resources = if kind == Kind::Trust {
             prohibit(["Resource", "NotResource"])?;
@@ -209,7 +210,7 @@ fn listed<T>(
     statement: &Map<String, Value>,
     name: &str,
     not_name: &str,
-    parse: fn(&str, &Value) -> Result<Vec<T>, MalformedPolicy>,
+    parse: impl Fn(&str, &Value) -> Result<Vec<T>, MalformedPolicy>,
 ) -> Result<Listed<T>, MalformedPolicy> {
     match (statement.get(name), statement.get(not_name)) {
         (Some(_), Some(_)) => Err(syntax(format!("both {name} and {not_name}"))),

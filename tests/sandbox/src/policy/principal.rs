@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::MalformedPolicy;
-use super::document::{strings, syntax};
+use super::document::{Kind, strings, syntax};
 
 /// Who asks.
 #[derive(Clone, Copy, Debug)]
@@ -19,6 +19,10 @@ pub(crate) enum Principal<'a> {
         session: &'a str,
         account: &'a str,
     },
+    /// Somebody whom a provider vouches for.
+    Federated {
+        provider: &'a str,
+    },
 }
 
 /// One entry of a `Principal` element.
@@ -30,6 +34,8 @@ pub(crate) enum PrincipalPattern {
     Account(String),
     /// The ARN of one user, one role, or one session of a role.
     Arn(String),
+    /// `{"Federated": ARN}`: everybody whom the provider vouches for.
+    Provider(String),
 }
 
 impl PrincipalPattern {
@@ -47,14 +53,17 @@ impl PrincipalPattern {
             (Self::Arn(named), Principal::RoleSession { role, session, .. }) => {
                 named == role || named == session
             }
+            (Self::Provider(named), Principal::Federated { provider }) => named == provider,
+            (Self::Provider(_), _) | (_, Principal::Federated { .. }) => false,
         }
     }
 }
 
-/// Reads a `Principal` or `NotPrincipal` element.
+/// Reads a `Principal` or `NotPrincipal` element of a policy of that kind.
 pub(crate) fn principals(
     name: &str,
     value: &Value,
+    policy: Kind<'_>,
 ) -> Result<Vec<PrincipalPattern>, MalformedPolicy> {
     let map = match value {
         Value::String(text) if text == "*" => return Ok(vec![PrincipalPattern::Everyone]),
@@ -64,13 +73,18 @@ pub(crate) fn principals(
     };
     let mut principals = Vec::new();
     for (kind, value) in map {
-        if kind != "AWS" {
-            return Err(MalformedPolicy::new(format!(
-                "{name} {kind} is not supported by the sandbox"
-            )));
-        }
+        let read = match (kind.as_str(), policy) {
+            ("AWS", _) => aws_principal,
+            // Only a role can be assumed for a provider's word.
+            ("Federated", Kind::Trust) => provider,
+            _ => {
+                return Err(MalformedPolicy::new(format!(
+                    "{name} {kind} is not supported by the sandbox"
+                )));
+            }
+        };
         for text in strings(name, value)? {
-            principals.push(aws_principal(&text)?);
+            principals.push(read(&text)?);
         }
     }
     if principals.is_empty() {
@@ -104,6 +118,18 @@ fn aws_principal(text: &str) -> Result<PrincipalPattern, MalformedPolicy> {
             Ok(named())
         }
         _ => Err(MalformedPolicy::principal(text)),
+    }
+}
+
+fn provider(text: &str) -> Result<PrincipalPattern, MalformedPolicy> {
+    let rest = text.strip_prefix("arn:aws:iam::");
+    match rest.and_then(|rest| rest.split_once(":oidc-provider/")) {
+        Some((account, name)) if is_account(account) && !name.is_empty() => {
+            Ok(PrincipalPattern::Provider(text.to_owned()))
+        }
+        _ => Err(MalformedPolicy::new(
+            "Federated principals must be valid domain names or SAML metadata ARNs",
+        )),
     }
 }
 

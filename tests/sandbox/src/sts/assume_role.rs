@@ -29,11 +29,13 @@ const USUAL: Duration = Duration::from_secs(3600);
 /// for sessions of GetSessionToken as well.
 const LONGEST_CHAINED: Duration = Duration::from_secs(3600);
 
-/// Parameters that would say what the session may do. Ignoring them would let it do more.
-const NOT_KNOWN: [&str; 6] = [
+/// Parameters that would say what the session may do, or who vouches for it. Ignoring them would let
+/// it do more.
+const NOT_KNOWN: [&str; 7] = [
     "Policy",
     "PolicyArns",
     "ProvidedContexts",
+    "ProviderId",
     "SourceIdentity",
     "Tags",
     "TransitiveTagKeys",
@@ -80,13 +82,7 @@ pub(super) fn assume_role(
     let role = trusting(cloud, caller, arn, &context)?;
 
     let is_chained = matches!(caller, Caller::Session(_));
-    let length = match seconds {
-        None => USUAL.min(role.max_session()),
-        Some(seconds) => Duration::from_secs(seconds.unsigned_abs().into()),
-    };
-    if length > role.max_session() {
-        return Err(invalid(TOO_LONG));
-    }
+    let length = length_of(&role, seconds)?;
     if is_chained && length > LONGEST_CHAINED {
         return Err(invalid(TOO_LONG_CHAINED));
     }
@@ -121,6 +117,19 @@ fn trusting(
             caller.arn().unwrap_or_default()
         ))
     })
+}
+
+/// The length of a session that was asked for, if the role allows it.
+pub(super) fn length_of(role: &RoleState, seconds: Option<i32>) -> Result<Duration, Refusal> {
+    let longest = role.max_session();
+    let Some(seconds) = seconds else {
+        return Ok(USUAL.min(longest));
+    };
+    let length = Duration::from_secs(seconds.unsigned_abs().into());
+    if length > longest {
+        return Err(invalid(TOO_LONG));
+    }
+    Ok(length)
 }
 
 /// The MFA that the new session carries to other services. The code of the request itself counts

@@ -4,6 +4,7 @@ mod assume_role;
 mod mfa;
 mod parameters;
 mod session_token;
+mod web_identity;
 
 use crate::caller::Caller;
 use crate::clock::iso8601;
@@ -27,6 +28,7 @@ pub(crate) fn perform(
             session_token::get_session_token(cloud, caller.signed()?, form, exchange)?
         }
         "AssumeRole" => assume_role::assume_role(cloud, caller.signed()?, form, exchange)?,
+        "AssumeRoleWithWebIdentity" => web_identity::assume_role_with_web_identity(cloud, form)?,
         _ => return Ok(None),
     };
     Ok(Some(result))

@@ -66,6 +66,16 @@ pub(super) const ROLE_SESSION_NAME: Text = Text {
     is_some: false,
 };
 
+pub(super) const WEB_IDENTITY_TOKEN: Text = Text {
+    parameter: "WebIdentityToken",
+    member: "webIdentityToken",
+    length: 4..=20_000,
+    // It has none.
+    pattern: "",
+    allows: |_| true,
+    is_some: false,
+};
+
 pub(super) const EXTERNAL_ID: Text = Text {
     parameter: "ExternalId",
     member: "externalId",
