@@ -69,7 +69,8 @@ impl Answers<'_> {
             Service::S3 => {
                 ServedBody::plain(refusal.s3_xml(&request_id, &self.0.random.base64(56)))
             }
-            service => ServedBody::plain(refusal.query_xml(service, &request_id)),
+            Service::Query(service) => ServedBody::plain(refusal.query_xml(service, &request_id)),
+            Service::Json(service) => ServedBody::plain(refusal.json(service)),
         };
         let mut response = Response::new(body);
         *response.status_mut() =
@@ -78,6 +79,17 @@ impl Answers<'_> {
             response
                 .headers_mut()
                 .insert(header::CONTENT_TYPE, content_type(service));
+        }
+        if let Service::Json(service) = service {
+            let kind = format!(
+                "{}:http://internal.amazon.com/coral/{}/",
+                refusal.code,
+                service.namespace()
+            );
+            if let Ok(kind) = HeaderValue::try_from(kind) {
+                let name = HeaderName::from_static("x-amzn-errortype");
+                response.headers_mut().insert(name, kind);
+            }
         }
         response.headers_mut().extend(refusal.headers);
         self.sign_off(&mut response, service, request_id);
@@ -114,6 +126,7 @@ impl Answers<'_> {
 fn content_type(service: Service) -> HeaderValue {
     HeaderValue::from_static(match service {
         Service::S3 => "application/xml",
-        Service::Sts | Service::Iam => "text/xml",
+        Service::Query(_) => "text/xml",
+        Service::Json(_) => "application/json",
     })
 }

@@ -1,7 +1,6 @@
 //! The state that all requests share.
 
 use std::sync::Arc;
-
 use std::sync::atomic::AtomicBool;
 
 use parking_lot::Mutex;
@@ -21,6 +20,7 @@ use crate::random::Random;
 use crate::refusal::Refusal;
 use crate::roles::Roles;
 use crate::sessions::Sessions;
+use crate::sso::Directory;
 use crate::store::Store;
 use crate::users::Users;
 use crate::web_identity::Provider;
@@ -36,6 +36,8 @@ pub(crate) struct Cloud {
     pub(crate) devices: Devices,
     pub(crate) roles: Roles,
     pub(crate) web_identity: Provider,
+    pub(crate) sso: Directory,
+    pub(crate) sso_start_url: String,
     pub(crate) sessions: Sessions,
     pub(crate) store: Store,
     pub(crate) faults: Faults,
@@ -46,7 +48,7 @@ pub(crate) struct Cloud {
 }
 
 impl Cloud {
-    pub(crate) fn new(account: String, region: String, seed: Option<u64>) -> Self {
+    pub(crate) fn new(account: String, region: String, seed: Option<u64>, endpoint: &str) -> Self {
         let clock = Clock::default();
         let sessions = Sessions::new(clock.clone());
         Self {
@@ -54,6 +56,8 @@ impl Cloud {
             devices: Devices::new(account.clone(), clock.clone()),
             roles: Roles::new(account.clone()),
             web_identity: Provider::new(&account, clock.clone()),
+            sso: Directory::new(clock.clone()),
+            sso_start_url: format!("{endpoint}/start"),
             account,
             region,
             random: Random::new(seed),

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use parking_lot::Mutex;
 
 use crate::request::Call;
-use crate::service::Service;
+use crate::service::{JsonService, QueryService, Service};
 
 /// How many requests are remembered one by one.
 const REMEMBERED: usize = 20_000;
@@ -66,6 +66,14 @@ pub enum Kind {
     ListMfaDevices,
     /// Any other operation of IAM.
     OtherIam,
+    /// RegisterClient of IAM Identity Center.
+    RegisterClient,
+    /// StartDeviceAuthorization of IAM Identity Center.
+    StartDeviceAuthorization,
+    /// CreateToken of IAM Identity Center.
+    CreateToken,
+    /// GetRoleCredentials of IAM Identity Center.
+    GetRoleCredentials,
     /// Any other operation of S3.
     Other,
 }
@@ -77,8 +85,12 @@ impl Kind {
             | Self::GetCallerIdentity
             | Self::AssumeRole
             | Self::AssumeRoleWithWebIdentity
-            | Self::OtherSts => Service::Sts,
-            Self::ListMfaDevices | Self::OtherIam => Service::Iam,
+            | Self::OtherSts => Service::Query(QueryService::Sts),
+            Self::ListMfaDevices | Self::OtherIam => Service::Query(QueryService::Iam),
+            Self::RegisterClient | Self::StartDeviceAuthorization | Self::CreateToken => {
+                Service::Json(JsonService::SsoOidc)
+            }
+            Self::GetRoleCredentials => Service::Json(JsonService::SsoPortal),
             _ => Service::S3,
         }
     }

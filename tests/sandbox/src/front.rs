@@ -25,11 +25,12 @@ use crate::receiving::Receiving;
 use crate::refusal::Refusal;
 use crate::request::Call;
 use crate::s3::Operations;
-use crate::service::is_form;
+use crate::service::{Door, Service};
 use crate::sight::refuse_on_sight;
+use crate::sso;
 
-/// The largest form that is read.
-const LARGEST_FORM: usize = 64 * 1024;
+/// The largest document for a service other than S3 that is read.
+const LARGEST_REQUEST: usize = 64 * 1024;
 
 /// The largest answer of `s3s` that is taken over; listings are about 500 KiB at most.
 const LARGEST_DOCUMENT: usize = 64 * 1024 * 1024;
@@ -103,14 +104,15 @@ impl Front {
         request: Request<Incoming>,
     ) -> io::Result<Response<ServedBody>> {
         let (parts, incoming) = request.into_parts();
-        let (mut incoming, mut form) = (Some(incoming), None);
-        if is_form(&parts.method, parts.uri.path())
+        let (mut incoming, mut document) = (Some(incoming), Bytes::new());
+        let door = Door::of(&parts);
+        if door != Door::S3
             && let Some(incoming) = incoming.take()
         {
-            let collected = Limited::new(incoming, LARGEST_FORM).collect().await;
-            form = Some(collected.map_err(io::Error::other)?.to_bytes());
+            let collected = Limited::new(incoming, LARGEST_REQUEST).collect().await;
+            document = collected.map_err(io::Error::other)?.to_bytes();
         }
-        let call = Call::read(&parts, form.as_ref());
+        let call = Call::read(&parts, door, &document);
         let faults = &self.cloud.faults;
         let ticket = self.cloud.ledger.arrived(&call);
         let hits = faults.take(&call);
@@ -151,12 +153,12 @@ impl Front {
         }
         let answer = match refuse_on_sight(&self.cloud, &call, &hits) {
             Some(refusal) => Err(refusal),
-            None => match form {
-                Some(form) => {
-                    let service = call.kind.service();
-                    query::answer(&self.cloud, service, &parts, &form, &exchange)
+            None => match call.kind.service() {
+                Service::Query(service) => {
+                    query::answer(&self.cloud, service, &parts, &document, &exchange)
                 }
-                None => {
+                Service::Json(_) => sso::answer(&self.cloud, call.kind, &parts, &document),
+                Service::S3 => {
                     let body = body_of(&call, &receiving, &exchange).await?;
                     let mut request = Request::from_parts(parts, body);
                     request.extensions_mut().insert(exchange.clone());

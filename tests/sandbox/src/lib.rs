@@ -1,4 +1,5 @@
-//! A small, honest AWS on loopback: S3, STS and IAM in process, for tests and the demo.
+//! A small, honest AWS on loopback: S3, STS, IAM and IAM Identity Center in process, for tests and the
+//! demo.
 //!
 //! ```
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -25,8 +26,11 @@
 //! once, and uploaded in parts: begin, upload, copy ranges on the server, list, complete, abort. Writes
 //! take `If-Match` and `If-None-Match: *` and decide them and write under one lock. Digests that come
 //! with a body are verified, in headers and trailers. Objects keep their headers, metadata, class,
-//! encryption, ACL and tags. Sessions come from STS for real codes, those of roles for whom the roles
-//! trust, the bearer of a provider's token among them. IAM lists the MFA devices of users.
+//! encryption, ACL and tags.
+//!
+//! Sessions come from STS for real codes; those of roles come for whom the roles trust, the bearer of a
+//! provider's token among them. IAM lists the MFA devices of users. With IAM Identity Center ([`Sso`])
+//! people sign in by a code, and get the keys of roles that were granted to them.
 //!
 //! # What it is honest about
 //!
@@ -34,7 +38,7 @@
 //! unknown key, a missing, foreign or expired session token, a code that is wrong or was used, a
 //! device that is somebody else's, a policy, a condition that does not hold, a part that is too small
 //! or missing, a digest that does not match. Codes are RFC 6238, good once. Sessions expire by a
-//! clock that only moves forward. Policies are evaluated, and what the evaluator does not know is
+//! clock that tests advance. Policies are evaluated, and what the evaluator does not know is
 //! refused when a policy is set. HEAD never has a body. A body of `ExpiredToken` echoes the live
 //! token, as AWS's does.
 //!
@@ -44,8 +48,8 @@
 //! # What it leaves out
 //!
 //! TLS, virtual-hosted buckets, versions, object locks, SSE-C, session policies and tags, paths of
-//! users and roles, all of IAM but ListMFADevices, a listing of all buckets (403), and whatever else
-//! answers 501.
+//! users and roles, all of IAM but ListMFADevices, the browser's part of signing in, a listing of all
+//! buckets (403), and whatever else answers 501.
 //!
 //! # Where it is known to differ from AWS
 //!
@@ -68,6 +72,9 @@
 //!   ([`Sandbox::chained_roles_carry_mfa`]), but for roles that are assumed with a session of a role.
 //! - ListMFADevices without a user name takes the permission for `*`, not for the caller alone, as
 //!   people see it in AWS; its reference is silent about it.
+//! - IAM Identity Center knows one person, and roles as they are: AWS makes a role of a permission set
+//!   for each account, with a name of its own (`AWSReservedSSO_...`). Of its errors some texts are not
+//!   known; codes and statuses are.
 //! - There is one OpenID Connect provider, whose tokens are known by heart and not by their signature.
 //! - STS and IAM are not asked with GET or with presigned URLs.
 //! - Keys are not checked for characters that XML cannot hold, and the size of an object has no limit.
@@ -84,8 +91,9 @@
 //! through `body`. `store` holds objects and `uploads` under one lock, where `conditions` are decided
 //! and `history` is written.
 //!
-//! `sts` and `iam` speak the protocol in `query` (forms, SigV4, constraints). Who there is, `users`,
-//! `devices`, `roles`, `web_identity` and `sessions` know. What requests share is in `cloud`.
+//! `sts` and `iam` speak the protocol in `query` (forms, SigV4, constraints), and `sso` speaks JSON.
+//! Who there is, `users`, `devices`, `roles`, `web_identity` and `sessions` know. What requests share is
+//! in `cloud`.
 //!
 //! `policy`, `listing` and `content` are pure. `caller` is the only part that tells who signed a
 //! request, and `refusal` the only one that words errors, but for those of one operation alone.
@@ -135,6 +143,7 @@ mod server;
 mod service;
 mod sessions;
 mod sight;
+mod sso;
 mod store;
 mod sts;
 pub mod totp;
@@ -157,5 +166,6 @@ pub use policy::{MalformedPolicy, PolicyJson};
 pub use roles::Role;
 pub use sandbox::{Sandbox, SandboxBuilder, Skew};
 pub use sessions::Sessions;
+pub use sso::{SignIn, Sso};
 pub use uploads::CompletedUploads;
 pub use users::User;

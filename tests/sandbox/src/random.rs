@@ -4,7 +4,7 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 const BASE32: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
@@ -58,6 +58,13 @@ impl Random {
     /// `count` random bytes in base64, as in secret keys and session tokens.
     pub(crate) fn base64(&self, count: usize) -> String {
         STANDARD.encode(self.bytes(count))
+    }
+
+    /// `count` characters of the alphabet of base64 that is safe in URLs, as in tokens of OAuth.
+    pub(crate) fn url_safe(&self, count: usize) -> String {
+        let mut text = URL_SAFE_NO_PAD.encode(self.bytes(count));
+        text.truncate(count);
+        text
     }
 
     /// `count` hexadecimal characters in upper case, as in S3 request ids.

@@ -1,13 +1,14 @@
-//! AWS's errors: status, code and text, in the shapes of S3 and of the Query protocol.
+//! AWS's errors: status, code and text, in the shapes of S3, of the Query protocol and of JSON.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use http::header::{HeaderName, HeaderValue};
+use serde_json::json;
 
 use crate::clock;
-use crate::service::Service;
+use crate::service::{JsonService, QueryService};
 
 /// A request that is refused, with everything the answer needs.
 #[derive(Clone, Debug)]
@@ -126,7 +127,7 @@ impl Refusal {
     }
 
     /// The body of a service with the Query protocol: an `<Error>` inside `<ErrorResponse>`.
-    pub(crate) fn query_xml(&self, service: Service, request_id: &str) -> String {
+    pub(crate) fn query_xml(&self, service: QueryService, request_id: &str) -> String {
         let kind = if self.status >= 500 {
             "Receiver"
         } else {
@@ -149,6 +150,34 @@ impl Refusal {
         xml.push_str("\n</ErrorResponse>\n");
         xml
     }
+}
+
+impl Refusal {
+    /// The body of a service that speaks JSON.
+    pub(crate) fn json(&self, service: JsonService) -> String {
+        let body = match service {
+            JsonService::SsoOidc => json!({
+                "error": error_of(&self.code), "error_description": self.message,
+            }),
+            JsonService::SsoPortal => json!({
+                "message": self.message, "__type": format!("{}#{}", service.namespace(), self.code),
+            }),
+        };
+        body.to_string()
+    }
+}
+
+/// The name of an error in OAuth: of `SlowDownException`, it is `slow_down`.
+fn error_of(code: &str) -> String {
+    let name = code.strip_suffix("Exception").unwrap_or(code);
+    let mut error = String::new();
+    for c in name.chars() {
+        if c.is_ascii_uppercase() && !error.is_empty() {
+            error.push('_');
+        }
+        error.push(c.to_ascii_lowercase());
+    }
+    error
 }
 
 /// Appends `<name>value</name>`, escaped.

@@ -10,7 +10,7 @@ use percent_encoding::percent_decode_str;
 use crate::clock;
 use crate::counts::Kind;
 use crate::query::Form;
-use crate::service::Service;
+use crate::service::{Door, QueryService};
 
 /// A request as the books and the faults see it.
 #[derive(Clone, Debug)]
@@ -43,8 +43,8 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    /// `form` is the body of a request to a service with the Query protocol.
-    pub(crate) fn read(parts: &Parts, form: Option<&Bytes>) -> Self {
+    /// `document` is the body of a request to a service other than S3.
+    pub(crate) fn read(parts: &Parts, door: Door, document: &Bytes) -> Self {
         let query: Vec<(String, String)> =
             form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes())
                 .into_owned()
@@ -67,13 +67,14 @@ impl Call {
         let (bucket, key) = (some(bucket), some(key));
         let credential = credential(&parts.headers).or_else(|| asked("X-Amz-Credential"));
         let (access_key_id, scope) = credential.as_deref().map_or((None, None), parse_credential);
-        let form = form.map(Form::read);
-        let kind = match &form {
-            Some(form) => {
+        let form = (door == Door::Form).then(|| Form::read(document));
+        let kind = match (door, &form) {
+            (Door::Form, Some(form)) => {
                 let signed_for = scope.as_ref().map(|(_, service)| service.as_str());
-                form_kind(Service::of_form(signed_for, form), form)
+                form_kind(QueryService::of_form(signed_for, form), form)
             }
-            None => {
+            (Door::Json(_), _) => json_kind(parts.uri.path()),
+            _ => {
                 let is_copy = parts.headers.contains_key("x-amz-copy-source");
                 s3_kind(
                     &parts.method,
@@ -131,10 +132,19 @@ impl Call {
     }
 }
 
-fn form_kind(service: Service, form: &Form) -> Kind {
+fn json_kind(path: &str) -> Kind {
+    match path {
+        "/client/register" => Kind::RegisterClient,
+        "/device_authorization" => Kind::StartDeviceAuthorization,
+        "/token" => Kind::CreateToken,
+        _ => Kind::GetRoleCredentials,
+    }
+}
+
+fn form_kind(service: QueryService, form: &Form) -> Kind {
     match (service, form.get("Action").unwrap_or_default()) {
-        (Service::Iam, "ListMFADevices") => Kind::ListMfaDevices,
-        (Service::Iam, _) => Kind::OtherIam,
+        (QueryService::Iam, "ListMFADevices") => Kind::ListMfaDevices,
+        (QueryService::Iam, _) => Kind::OtherIam,
         (_, "GetSessionToken") => Kind::GetSessionToken,
         (_, "GetCallerIdentity") => Kind::GetCallerIdentity,
         (_, "AssumeRole") => Kind::AssumeRole,

@@ -49,6 +49,10 @@ impl Role {
         Ok(Self { state, cloud })
     }
 
+    pub(crate) fn state(&self) -> Arc<RoleState> {
+        self.state.clone()
+    }
+
     /// Returns the name, such as `reader`.
     pub fn name(&self) -> &str {
         &self.state.name

@@ -17,6 +17,7 @@ use crate::policy::{Kind, MalformedPolicy, Policy, PolicyJson};
 use crate::roles::Role;
 use crate::server::Server;
 use crate::sessions::Sessions;
+use crate::sso::Sso;
 use crate::users::User;
 
 const ACCOUNT: &str = "123456789012";
@@ -77,9 +78,10 @@ impl SandboxBuilder {
     pub fn start(self) -> io::Result<Sandbox> {
         let account = self.account.unwrap_or_else(|| ACCOUNT.to_owned());
         let region = self.region.unwrap_or_else(|| REGION.to_owned());
-        let cloud = Arc::new(Cloud::new(account, region, self.seed));
-        let server = Server::start(cloud.clone())?;
-        let endpoint = format!("http://{}", server.address());
+        let listener = Server::bind()?;
+        let endpoint = format!("http://{}", listener.local_addr()?);
+        let cloud = Arc::new(Cloud::new(account, region, self.seed, &endpoint));
+        let server = Server::start(listener, cloud.clone())?;
         Ok(Sandbox {
             cloud,
             endpoint,
@@ -266,6 +268,11 @@ impl Sandbox {
     /// Expires every web identity token issued so far; they answer 400 `ExpiredTokenException`.
     pub fn expire_web_identity_tokens(&self) {
         self.cloud.web_identity.expire_all();
+    }
+
+    /// Returns IAM Identity Center.
+    pub fn sso(&self) -> Sso {
+        Sso::new(self.cloud.clone())
     }
 
     /// Creates a bucket. An existing name gives that bucket. Names that AWS would not have, such as

@@ -26,9 +26,14 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    pub(crate) fn start(cloud: SharedCloud) -> io::Result<Self> {
+    /// Takes a free port of 127.0.0.1.
+    pub(crate) fn bind() -> io::Result<TcpListener> {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
         listener.set_nonblocking(true)?;
+        Ok(listener)
+    }
+
+    pub(crate) fn start(listener: TcpListener, cloud: SharedCloud) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)

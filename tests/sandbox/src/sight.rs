@@ -9,7 +9,7 @@ use crate::faults::Hits;
 use crate::refusal::Refusal;
 use crate::request::Call;
 use crate::s3::BUCKET_REGION;
-use crate::service::Service;
+use crate::service::{QueryService, Service};
 
 /// How far a request's time may be from the server's.
 const QUARTER: Duration = Duration::from_secs(15 * 60);
@@ -17,7 +17,8 @@ const QUARTER: Duration = Duration::from_secs(15 * 60);
 pub(crate) fn refuse_on_sight(cloud: &Cloud, call: &Call, hits: &Hits) -> Option<Refusal> {
     by_fault(hits).or_else(|| match call.kind.service() {
         Service::S3 => by_s3(cloud, call),
-        service => by_query(cloud, call, service),
+        Service::Query(service) => by_query(cloud, call, service),
+        Service::Json(_) => None,
     })
 }
 
@@ -65,7 +66,7 @@ fn by_s3(cloud: &Cloud, call: &Call) -> Option<Refusal> {
 }
 
 /// To services with the Query protocol, a wrong clock is a wrong signature.
-fn by_query(cloud: &Cloud, call: &Call, service: Service) -> Option<Refusal> {
+fn by_query(cloud: &Cloud, call: &Call, service: QueryService) -> Option<Refusal> {
     let server = cloud.clock.time_of_day();
     if let Some(order) = call.skew(server) {
         let date = call.date.as_deref().unwrap_or_default();

@@ -12,7 +12,7 @@ use crate::cloud::SharedCloud;
 use crate::exchange::Exchange;
 use crate::iam;
 use crate::refusal::Refusal;
-use crate::service::Service;
+use crate::service::QueryService;
 use crate::sts;
 
 pub(crate) use form::Form;
@@ -23,7 +23,7 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-reques
 /// Answers a request of a service with this protocol.
 pub(crate) fn answer(
     cloud: &SharedCloud,
-    service: Service,
+    service: QueryService,
     parts: &Parts,
     body: &Bytes,
     exchange: &Exchange,
@@ -34,10 +34,11 @@ pub(crate) fn answer(
     let version = form.get("Version").unwrap_or("NO_VERSION_SPECIFIED");
     let result = if version != service.version() {
         None
-    } else if service == Service::Iam {
-        iam::perform(cloud, action, &caller, &form)?
     } else {
-        sts::perform(cloud, action, &caller, &form, exchange)?
+        match service {
+            QueryService::Sts => sts::perform(cloud, action, &caller, &form, exchange)?,
+            QueryService::Iam => iam::perform(cloud, action, &caller, &form)?,
+        }
     };
     let Some(result) = result else {
         let message = format!("Could not find operation {action} for version {version}");

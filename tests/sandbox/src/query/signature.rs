@@ -15,7 +15,7 @@ use crate::clock;
 use crate::cloud::Cloud;
 use crate::exchange::Exchange;
 use crate::refusal::Refusal;
-use crate::service::Service;
+use crate::service::QueryService;
 
 /// What a canonical query leaves as it is.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC
@@ -38,7 +38,7 @@ struct Authorization<'a> {
 /// The order is that of STS: who they are, their token, its end, and only then the signature.
 pub(super) fn verify(
     cloud: &Cloud,
-    service: Service,
+    service: QueryService,
     parts: &Parts,
     body: &Bytes,
     exchange: &Exchange,

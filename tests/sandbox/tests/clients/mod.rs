@@ -150,6 +150,28 @@ pub fn sts_in(sandbox: &Sandbox, credentials: &Credentials, region: &str) -> aws
     aws_sdk_sts::Client::from_conf(config)
 }
 
+pub fn ssooidc(sandbox: &Sandbox) -> aws_sdk_ssooidc::Client {
+    let config = aws_sdk_ssooidc::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(sandbox.endpoint())
+        .region(Region::new(sandbox.region().to_owned()))
+        .retry_config(RetryConfig::disabled())
+        .build();
+    aws_sdk_ssooidc::Client::from_conf(config)
+}
+
+pub fn sso(sandbox: &Sandbox) -> aws_sdk_sso::Client {
+    let config = aws_sdk_sso::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(aws_smithy_http_client::Builder::new().build_http())
+        .endpoint_url(sandbox.endpoint())
+        .region(Region::new(sandbox.region().to_owned()))
+        .retry_config(RetryConfig::disabled())
+        .build();
+    aws_sdk_sso::Client::from_conf(config)
+}
+
 /// A client that signs nothing.
 pub fn sts_without_keys(sandbox: &Sandbox) -> aws_sdk_sts::Client {
     let config = aws_sdk_sts::Config::builder()
