@@ -132,7 +132,7 @@ impl Caller {
     /// the age is absent for sessions without MFA: IAM guide, "AWS global condition context keys".
     pub(crate) fn describe(&self, cloud: &Cloud, context: &mut Context) {
         let now = cloud.clock.now();
-        context.set("aws:SecureTransport", "false");
+        context.set("aws:SecureTransport", cloud.is_secure.to_string());
         context.set("aws:EpochTime", unix_seconds(now).to_string());
         context.set("aws:RequestedRegion", cloud.region.clone());
         context.set("s3:ResourceAccount", cloud.account.clone());

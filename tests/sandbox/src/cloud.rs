@@ -38,6 +38,8 @@ pub(crate) struct Cloud {
     pub(crate) web_identity: Provider,
     pub(crate) sso: Directory,
     pub(crate) sso_start_url: String,
+    /// Whether the port speaks TLS.
+    pub(crate) is_secure: bool,
     pub(crate) sessions: Sessions,
     pub(crate) store: Store,
     pub(crate) faults: Faults,
@@ -58,6 +60,7 @@ impl Cloud {
             web_identity: Provider::new(&account, clock.clone()),
             sso: Directory::new(clock.clone()),
             sso_start_url: format!("{endpoint}/start"),
+            is_secure: endpoint.starts_with("https://"),
             account,
             region,
             random: Random::new(seed),

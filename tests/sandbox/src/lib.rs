@@ -47,7 +47,7 @@
 //!
 //! # What it leaves out
 //!
-//! TLS, virtual-hosted buckets, versions, object locks, SSE-C, session policies and tags, paths of
+//! Virtual-hosted buckets, versions, object locks, SSE-C, session policies and tags, paths of
 //! users and roles, all of IAM but ListMFADevices, the browser's part of signing in, a listing of all
 //! buckets (403), and whatever else answers 501.
 //!
@@ -82,7 +82,7 @@
 //!
 //! # Map
 //!
-//! A request comes in through `server` (the listener) and goes through `front` and `sight` (faults, a
+//! A request comes in through `server` (the listener, in the clear or with `tls`) and goes through `front` and `sight` (faults, a
 //! wrong clock or region) to its `service`. What the service says gets its final form in `answers`.
 //!
 //! For S3 there is `s3s` (HTTP, SigV4, XML), then `access` (session, policies) and `s3`, which names
@@ -146,6 +146,7 @@ mod sight;
 mod sso;
 mod store;
 mod sts;
+mod tls;
 pub mod totp;
 mod upload_lists;
 mod uploads;

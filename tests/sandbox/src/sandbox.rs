@@ -18,6 +18,7 @@ use crate::roles::Role;
 use crate::server::Server;
 use crate::sessions::Sessions;
 use crate::sso::Sso;
+use crate::tls::Tls;
 use crate::users::User;
 
 const ACCOUNT: &str = "123456789012";
@@ -31,6 +32,7 @@ const REGION: &str = "us-east-1";
 pub struct Sandbox {
     cloud: SharedCloud,
     endpoint: String,
+    ca_pem: Option<String>,
     server: Server,
 }
 
@@ -40,6 +42,7 @@ pub struct SandboxBuilder {
     region: Option<String>,
     account: Option<String>,
     seed: Option<u64>,
+    tls: bool,
 }
 
 /// Which clock is ahead.
@@ -70,21 +73,35 @@ impl SandboxBuilder {
         self
     }
 
+    /// Has the port speak TLS, with a certificate for `localhost` and `127.0.0.1` from an authority of
+    /// its own: [`Sandbox::ca_pem`].
+    pub fn tls(mut self) -> Self {
+        self.tls = true;
+        self
+    }
+
     /// Starts the sandbox on a free port of 127.0.0.1.
     ///
     /// # Errors
     ///
-    /// When no port can be bound or no thread started.
+    /// When no port can be bound, no thread started or no certificate made.
     pub fn start(self) -> io::Result<Sandbox> {
         let account = self.account.unwrap_or_else(|| ACCOUNT.to_owned());
         let region = self.region.unwrap_or_else(|| REGION.to_owned());
         let listener = Server::bind()?;
-        let endpoint = format!("http://{}", listener.local_addr()?);
+        let address = listener.local_addr()?;
+        let tls = self.tls.then(Tls::new).transpose()?;
+        let endpoint = match &tls {
+            None => format!("http://{address}"),
+            Some(_) => format!("https://localhost:{}", address.port()),
+        };
         let cloud = Arc::new(Cloud::new(account, region, self.seed, &endpoint));
-        let server = Server::start(listener, cloud.clone())?;
+        let (acceptor, ca_pem) = tls.map(|tls| (tls.acceptor, tls.ca_pem)).unzip();
+        let server = Server::start(listener, acceptor, cloud.clone())?;
         Ok(Sandbox {
             cloud,
             endpoint,
+            ca_pem,
             server,
         })
     }
@@ -105,9 +122,16 @@ impl Sandbox {
         SandboxBuilder::default()
     }
 
-    /// Returns the endpoint URL of all services, `http://127.0.0.1:PORT`.
+    /// Returns the endpoint URL of all services: `http://127.0.0.1:PORT`, or `https://localhost:PORT` with
+    /// TLS.
     pub fn endpoint(&self) -> &str {
         &self.endpoint
+    }
+
+    /// Returns the certificate of the authority that vouches for the port, if it speaks TLS. It is new
+    /// in every run, whatever the seed.
+    pub fn ca_pem(&self) -> Option<&str> {
+        self.ca_pem.as_deref()
     }
 
     /// Returns the port.

@@ -8,8 +8,10 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::runtime::{Builder, Runtime};
+use tokio_rustls::TlsAcceptor;
 
 use crate::cloud::SharedCloud;
 use crate::faults::Network;
@@ -33,14 +35,18 @@ impl Server {
         Ok(listener)
     }
 
-    pub(crate) fn start(listener: TcpListener, cloud: SharedCloud) -> io::Result<Self> {
+    pub(crate) fn start(
+        listener: TcpListener,
+        tls: Option<TlsAcceptor>,
+        cloud: SharedCloud,
+    ) -> io::Result<Self> {
         let address = listener.local_addr()?;
         let runtime = Builder::new_multi_thread()
             .worker_threads(WORKERS)
             .thread_name("s3mfa-sandbox")
             .enable_all()
             .build()?;
-        runtime.spawn(accept(listener, Arc::new(Front::new(cloud))));
+        runtime.spawn(accept(listener, tls, Arc::new(Front::new(cloud))));
         Ok(Self {
             address,
             runtime: Some(runtime),
@@ -61,7 +67,7 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, front: Arc<Front>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, front: Arc<Front>) {
     let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
         return;
     };
@@ -72,23 +78,37 @@ async fn accept(listener: TcpListener, front: Arc<Front>) {
             continue;
         };
         let _ = stream.set_nodelay(true);
-        tokio::spawn(carry(stream, front.clone()));
+        match tls.clone() {
+            None => tokio::spawn(carry(serve(stream, front.clone()), front.clone())),
+            Some(tls) => tokio::spawn(carry(serve_tls(stream, tls, front.clone()), front.clone())),
+        };
     }
 }
 
-/// Serves a connection for as long as the network carries it.
-async fn carry(stream: TcpStream, front: Arc<Front>) {
-    let mut network = front.watch_network();
+/// Serves a connection to its end. An error is a client that left or a fault that was asked for.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, front: Arc<Front>) {
     let service = service_fn(|request| front.clone().serve(request));
-    let connection = http1::Builder::new()
+    let _ = http1::Builder::new()
         .timer(TokioTimer::new())
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+}
+
+async fn serve_tls(stream: TcpStream, tls: TlsAcceptor, front: Arc<Front>) {
+    // A client that does not trust us, or speaks no TLS, has closed the connection.
+    if let Ok(stream) = tls.accept(stream).await {
+        serve(stream, front).await;
+    }
+}
+
+/// Carries a connection for as long as the network does.
+async fn carry(connection: impl Future<Output = ()>, front: Arc<Front>) {
+    let mut network = front.watch_network();
     tokio::pin!(connection);
     loop {
         let state = *network.borrow_and_update();
         match state {
             Network::Up => tokio::select! {
-                // An error is a client that left or a fault that was asked for.
                 _ = &mut connection => return,
                 changed = network.changed() => if changed.is_err() { return },
             },

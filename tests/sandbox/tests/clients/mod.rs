@@ -133,6 +133,34 @@ pub fn s3_in(sandbox: &Sandbox, credentials: &Credentials, region: &str) -> aws_
     aws_sdk_s3::Client::from_conf(config)
 }
 
+/// A client of a sandbox with TLS, which trusts that authority and no other. The endpoint is given,
+/// because the certificate is for more than one name.
+pub fn s3_trusting(
+    (sandbox, endpoint): (&Sandbox, &str),
+    credentials: &Credentials,
+    authority: &str,
+) -> aws_sdk_s3::Client {
+    use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+    use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+    let trust = TrustStore::empty().with_pem_certificate(authority.as_bytes());
+    let context = TlsContext::builder().with_trust_store(trust).build();
+    let http = aws_smithy_http_client::Builder::new()
+        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+        .tls_context(context.unwrap())
+        .build_https();
+    let config = aws_sdk_s3::Config::builder()
+        .behavior_version(BehaviorVersion::v2026_01_12())
+        .http_client(http)
+        .endpoint_url(endpoint)
+        .region(Region::new(sandbox.region().to_owned()))
+        .credentials_provider(credentials.clone())
+        .retry_config(RetryConfig::disabled())
+        .stalled_stream_protection(StalledStreamProtectionConfig::disabled())
+        .force_path_style(true)
+        .build();
+    aws_sdk_s3::Client::from_conf(config)
+}
+
 pub fn sts(sandbox: &Sandbox, credentials: &Credentials) -> aws_sdk_sts::Client {
     sts_in(sandbox, credentials, sandbox.region())
 }
