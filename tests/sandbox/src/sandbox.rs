@@ -24,7 +24,7 @@ use crate::users::User;
 const ACCOUNT: &str = "123456789012";
 const REGION: &str = "us-east-1";
 
-/// A running sandbox: one account, one region, one port on loopback for S3, STS and IAM.
+/// A running sandbox: one account, one region, one port on loopback for all services.
 ///
 /// It serves on threads of its own, so that it can be used from plain threads and from inside
 /// asynchronous tests alike. Dropping it ends it.

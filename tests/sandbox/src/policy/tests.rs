@@ -292,3 +292,73 @@ fn what_is_not_understood_is_refused() {
     assert!(Policy::parse(&json!({"Statement": []}), Kind::Bucket("b")).is_err());
     assert!(PolicyJson::from("{").into_value().is_err());
 }
+
+/// Which side allows is not the same to every rule.
+#[test]
+fn both_sides_are_combined_by_the_rule() {
+    let all =
+        identity(&json!({"Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]}));
+    let policy = |principal: Value| {
+        let document = json!({"Statement": [{"Effect": "Allow", "Principal": principal, "Action": "s3:*",
+            "Resource": "arn:aws:s3:::b/*"}]});
+        bucket(&document)
+    };
+    let itself = policy(json!({"AWS": "arn:aws:iam::123456789012:user/alice"}));
+    let account = policy(json!({"AWS": "123456789012"}));
+    let other = policy(json!({"AWS": "arn:aws:iam::123456789012:user/bob"}));
+    // What the resource's policy names, whether her own policies allow, and what the three rules say.
+    for (resource, own, expected) in [
+        (None, false, [false, false, false]),
+        (None, true, [true, false, false]),
+        (Some(&other), true, [true, false, false]),
+        (Some(&account), false, [false, false, false]),
+        (Some(&account), true, [true, true, true]),
+        (Some(&itself), false, [true, false, true]),
+        (Some(&itself), true, [true, true, true]),
+    ] {
+        let question = Question {
+            principal: ALICE,
+            action: "s3:GetObject",
+            resource: "arn:aws:s3:::b/k",
+            context: &long_term(),
+        };
+        let identity = if own { all.as_slice() } else { &[] };
+        let rules = [Rule::SameAccount, Rule::OtherAccount, Rule::Trust];
+        let decided = rules.map(|rule| decide(rule, identity, resource, question));
+        assert_eq!(
+            decided.map(|decision| decision == Decision::Allowed),
+            expected,
+            "{resource:?} {own}"
+        );
+    }
+}
+
+#[test]
+fn a_session_of_a_role_is_named_by_both_its_arns() {
+    let (role, session) = (
+        "arn:aws:iam::123456789012:role/r",
+        "arn:aws:sts::123456789012:assumed-role/r/s",
+    );
+    let principal = Principal::RoleSession {
+        role,
+        session,
+        account: "123456789012",
+    };
+    let denied = |named: &str| {
+        let policy = bucket(
+            &json!({"Statement": [{"Effect": "Deny", "Principal": {"AWS": named},
+            "Action": "*", "Resource": "arn:aws:s3:::b/*"}]}),
+        );
+        let question = Question {
+            principal,
+            action: "s3:GetObject",
+            resource: "arn:aws:s3:::b/k",
+            context: &long_term(),
+        };
+        decide(Rule::SameAccount, &[], Some(&policy), question) == DENIED
+    };
+    assert!(denied(role) && denied(session) && denied("123456789012"));
+    assert!(!denied("arn:aws:iam::123456789012:role/other"));
+    assert!(!denied("arn:aws:sts::123456789012:assumed-role/r/other"));
+    assert!(!denied("arn:aws:iam::123456789012:user/r"));
+}
