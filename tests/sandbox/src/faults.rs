@@ -338,6 +338,10 @@ impl Faults {
         self.state.network.subscribe()
     }
 
+    pub(crate) fn network_now(&self) -> Network {
+        *self.state.network.borrow()
+    }
+
     pub(crate) fn expire_sessions(&self) {
         self.state.sessions.expire_all();
     }

@@ -103,6 +103,11 @@ impl Front {
         self: Arc<Self>,
         request: Request<Incoming>,
     ) -> io::Result<Response<ServedBody>> {
+        if self.cloud.faults.network_now() != Network::Up {
+            // It was on its way in when the network went down; whoever carries the connection will
+            // notice in a moment.
+            std::future::pending::<()>().await;
+        }
         let (parts, incoming) = request.into_parts();
         let (mut incoming, mut document) = (Some(incoming), Bytes::new());
         let door = Door::of(&parts);

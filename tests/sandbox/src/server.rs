@@ -109,8 +109,10 @@ async fn carry(connection: impl Future<Output = ()>, front: Arc<Front>) {
         let state = *network.borrow_and_update();
         match state {
             Network::Up => tokio::select! {
-                _ = &mut connection => return,
+                // A request that comes in after the network went down must not be served.
+                biased;
                 changed = network.changed() => if changed.is_err() { return },
+                _ = &mut connection => return,
             },
             Network::Closing => return,
             Network::Silent => {
