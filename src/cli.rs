@@ -3,8 +3,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgAction, Args, Parser, Subcommand};
 
+use crate::auth::identity::Way;
 use crate::auth::prompt::Wanted;
 
 /// Mounts an S3 bucket that demands MFA, and asks for a new code when the session ends.
@@ -24,6 +25,10 @@ pub(crate) struct Cli {
     pub(crate) mount: MountArgs,
 }
 
+const CREDENTIALS_HELP: &str = "In ~/.aws/config:\n\n  \
+    [profile work]\n  credential_process = s3mfa-mount credentials --profile NAME\n\n\
+    The session is the one that mounts use: one code serves them all.";
+
 /// What to do with mounts that are there.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -35,6 +40,9 @@ pub(crate) enum Command {
     Lock(TargetArgs),
     /// Unmount
     Unmount(UnmountArgs),
+    /// Print keys for the AWS CLI and SDKs, as credential_process wants them
+    #[command(after_help = CREDENTIALS_HELP)]
+    Credentials(Box<CredentialsArgs>),
 }
 
 /// `status`.
@@ -64,30 +72,11 @@ pub(crate) struct UnmountArgs {
     pub(crate) mountpoint: PathBuf,
 }
 
-/// How a session is obtained.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum Credentials {
-    /// What the profile says
-    #[default]
-    Auto,
-    /// GetSessionToken with a code
-    SessionToken,
-    /// The profile's keys as they are; nobody is asked
-    Plain,
-}
-
-/// The options of a mount.
+/// Who wants in, and how they are asked.
 #[derive(Debug, Args)]
-pub(crate) struct MountArgs {
-    /// BUCKET, BUCKET/PREFIX, or either with s3:// before it
-    #[arg(required = true)]
-    pub(crate) bucket: Option<String>,
-    /// An empty directory to mount on
-    #[arg(required = true)]
-    pub(crate) mountpoint: Option<PathBuf>,
-
-    /// The profile in ~/.aws/config and ~/.aws/credentials
-    #[arg(long, env = "AWS_PROFILE", help_heading = "Identity")]
+pub(crate) struct AccessArgs {
+    /// The profile in ~/.aws/config and ~/.aws/credentials; AWS_PROFILE if left out
+    #[arg(long, help_heading = "Identity")]
     pub(crate) profile: Option<String>,
     /// The bucket's region; found out if left out
     #[arg(long, help_heading = "Identity")]
@@ -112,18 +101,32 @@ pub(crate) struct MountArgs {
 
     /// How to get a session
     #[arg(long, value_enum, default_value_t, help_heading = "Session")]
-    pub(crate) credentials: Credentials,
-    /// The MFA device: an ARN, or the number on a hardware device
+    pub(crate) credentials: Way,
+    /// The MFA device: an ARN, the number on a hardware device, or `auto` to find out
     #[arg(
         long,
-        value_name = "SERIAL|ARN",
+        value_name = "SERIAL|ARN|auto",
         env = "AWS_MFA_SERIAL",
         help_heading = "Session"
     )]
     pub(crate) mfa_serial: Option<String>,
+    /// The role to assume; the profile's role_arn if left out
+    #[arg(long, value_name = "ARN", help_heading = "Session")]
+    pub(crate) role_arn: Option<String>,
+    /// What the role's session is called in CloudTrail
+    #[arg(long, value_name = "NAME", help_heading = "Session")]
+    pub(crate) role_session_name: Option<String>,
+    /// What the role's trust policy wants to hear
+    #[arg(long, value_name = "ID", help_heading = "Session")]
+    pub(crate) external_id: Option<String>,
     /// How long a session shall last; AWS allows 900 to 129600
     #[arg(long, value_name = "SECONDS", help_heading = "Session")]
     pub(crate) duration: Option<i32>,
+
+    /// How old a code may become; what the bucket's policy says or S3's denials tell if left out
+    #[arg(long, value_name = "SECONDS", help_heading = "Session",
+          value_parser = clap::value_parser!(u64).range(60..=129_600))]
+    pub(crate) mfa_max_age: Option<u64>,
 
     /// How to ask for a code
     #[arg(long, value_enum, default_value_t, help_heading = "Prompt")]
@@ -147,6 +150,31 @@ pub(crate) struct MountArgs {
     #[arg(long, value_name = "SECONDS", default_value_t = 60, help_heading = "Prompt",
           value_parser = clap::value_parser!(u64).range(0..=86_400))]
     pub(crate) prompt_cooldown: u64,
+}
+
+/// `credentials`.
+#[derive(Debug, Args)]
+pub(crate) struct CredentialsArgs {
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
+    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// The options of a mount.
+#[derive(Debug, Args)]
+pub(crate) struct MountArgs {
+    /// BUCKET, BUCKET/PREFIX, or either with s3:// before it
+    #[arg(required = true)]
+    pub(crate) bucket: Option<String>,
+    /// An empty directory to mount on
+    #[arg(required = true)]
+    pub(crate) mountpoint: Option<PathBuf>,
+
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+
     /// Mount first, ask at the first access
     #[arg(long, help_heading = "Prompt")]
     pub(crate) lazy: bool,
@@ -341,7 +369,7 @@ mod tests {
         ])
         .unwrap();
         assert!(cli.mount.allow_other && cli.mount.read_only);
-        assert_eq!(cli.mount.profile.as_deref(), Some("work"));
+        assert_eq!(cli.mount.access.profile.as_deref(), Some("work"));
         assert_eq!(cli.mount.file_mode, 0o600);
         assert!(parse(&["b", "/m", "-ofoo=bar"]).is_err());
     }

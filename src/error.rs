@@ -49,8 +49,10 @@ pub(crate) fn errno(error: &FsError) -> i32 {
                 | AuthError::Unasked
                 | AuthError::NoPrompt(_)
                 | AuthError::Ending => libc::EKEYEXPIRED,
-                AuthError::CodesRejected(_) | AuthError::UnknownDevice(_) => libc::EKEYREJECTED,
-                AuthError::Refused(_) => libc::EKEYREJECTED,
+                AuthError::CodesRejected(_)
+                | AuthError::UnknownDevice(_)
+                | AuthError::NoDevice(_)
+                | AuthError::Refused(_) => libc::EKEYREJECTED,
                 AuthError::Unreachable { timed_out, .. } => unreachable_errno(*timed_out),
                 AuthError::Unavailable(_) => libc::EIO,
             },

@@ -45,15 +45,20 @@
 #![allow(rustdoc::private_intra_doc_links)]
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic))]
 
+mod access;
 mod auth;
+mod aws;
 mod background;
 mod cli;
+mod clock;
 mod config;
 mod control;
+mod credentials;
 mod error;
 mod fs;
 mod log;
 mod mount;
+mod runtime;
 mod spool;
 mod store;
 mod sys;
@@ -95,6 +100,10 @@ pub fn main() -> ExitCode {
         Some(Command::Renew(args)) => control::client::renew(&args),
         Some(Command::Lock(args)) => control::client::lock(&args),
         Some(Command::Unmount(args)) => control::client::unmount(&args),
+        Some(Command::Credentials(args)) => in_runtime(
+            args.log_level.clone(),
+            credentials::print(args, &surroundings),
+        ),
         None if cli.mount.foreground => serve(cli, &surroundings, false),
         None if background::is_child() => {
             surroundings.secrets = background::inherited_secrets();
@@ -115,13 +124,28 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(cli: Cli, env: &config::Surroundings, background: bool) -> Result<(), MountError> {
+    let level = cli.mount.log_level.clone();
+    log::start(level.as_deref(), background)?;
+    run(mount::run(cli.mount, env, background))
+}
+
+/// Runs a command that is done when it has printed something.
+fn in_runtime(
+    level: Option<String>,
+    command: impl Future<Output = Result<(), MountError>>,
+) -> Result<(), MountError> {
+    // What it prints is for programs; only what goes wrong is for people.
+    log::start(Some(level.as_deref().unwrap_or("error")), false)?;
+    run(command)
+}
+
+fn run(work: impl Future<Output = Result<(), MountError>>) -> Result<(), MountError> {
     sys::forbid_core_dumps();
-    log::start(cli.mount.log_level.as_deref(), background)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| MountError::Other(format!("no threads can be started: {error}")))?;
-    let outcome = runtime.block_on(mount::run(cli.mount, env, background));
+    let outcome = runtime.block_on(work);
     // Requests that still wait hold nothing that must be finished.
     runtime.shutdown_background();
     outcome

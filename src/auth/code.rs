@@ -7,12 +7,6 @@ use secrecy::{ExposeSecret, SecretString};
 /// How long a time step of RFC 6238 lasts with every device that AWS supports.
 pub(crate) const STEP: Duration = Duration::from_secs(30);
 
-/// How long a spent code is remembered.
-///
-/// AWS accepts a device that is a few steps off, and lets each step be used once. A code is
-/// therefore dead for good once the steps around it have passed; five minutes is generous.
-const SPENT_FOR: Duration = Duration::from_secs(300);
-
 /// A code of exactly six ASCII digits, as `TokenCode` of STS demands.
 #[derive(Debug, Clone)]
 pub(crate) struct Code(SecretString);
@@ -56,30 +50,6 @@ impl Code {
     }
 }
 
-/// The codes that STS has seen, and will refuse when it sees them again.
-#[derive(Debug, Default)]
-pub(crate) struct SpentCodes(Vec<(Code, SystemTime)>);
-
-impl SpentCodes {
-    /// Remembers that STS took a code, or may have.
-    pub(crate) fn add(&mut self, code: Code, now: SystemTime) {
-        self.0.retain(|(_, at)| is_recent(*at, now));
-        self.0.push((code, now));
-    }
-
-    /// Whether sending this code would be sending a spent step.
-    pub(crate) fn contains(&self, code: &Code, now: SystemTime) -> bool {
-        self.0
-            .iter()
-            .any(|(spent, at)| spent.digits() == code.digits() && is_recent(*at, now))
-    }
-}
-
-fn is_recent(at: SystemTime, now: SystemTime) -> bool {
-    // A clock that was set back must not make a spent code look fresh.
-    now.duration_since(at).is_ok_and(|age| age < SPENT_FOR) || now < at
-}
-
 /// How long until the device shows its next code: 1 to 30 seconds.
 pub(crate) fn until_next_step(now: SystemTime) -> Duration {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -110,18 +80,6 @@ mod tests {
         assert_eq!(code("12a456").unwrap_err(), CodeError::NotDigits);
         // Digits of other scripts are digits to Unicode and not to STS.
         assert_eq!(code("١٢٣٤٥٦").unwrap_err(), CodeError::NotDigits);
-    }
-
-    #[test]
-    fn a_spent_code_is_known_until_its_steps_have_passed() {
-        let now = UNIX_EPOCH + Duration::from_secs(1_000_000);
-        let mut spent = SpentCodes::default();
-        spent.add(code("123456").unwrap(), now);
-        assert!(spent.contains(&code("123 456").unwrap(), now));
-        assert!(spent.contains(&code("123456").unwrap(), now + Duration::from_secs(90)));
-        assert!(spent.contains(&code("123456").unwrap(), now - Duration::from_secs(90)));
-        assert!(!spent.contains(&code("654321").unwrap(), now));
-        assert!(!spent.contains(&code("123456").unwrap(), now + SPENT_FOR));
     }
 
     #[test]

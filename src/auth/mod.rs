@@ -2,22 +2,54 @@
 //!
 //! - [`session`] holds the one session of a mount, hands it out by generation, and makes sure
 //!   that at most one renewal runs, however many requests wait for it.
-//! - [`login`] is one renewal: question, code, STS, and again with the reason if it failed.
-//! - [`sts`] talks to STS; [`code`] knows what a code is; [`prompt`] asks people.
+//! - [`ladder`] is one renewal: it knows the ways to a session, and which of them this bucket takes.
+//! - [`identity`] reads whose keys there are, [`origin`] gets them, [`device`] finds the MFA device,
+//!   [`conversation`] asks for its code, [`sts`] trades it, [`sso`] signs in with a browser.
+//! - [`shared`] is where one session serves everything that the user runs.
+//! - [`code`] knows what a code is; [`prompt`] asks people.
 //!
 //! Nothing in here knows a path or a key of the bucket: what a prompt says about its cause
 //! arrives as words.
 
-pub(crate) mod clock;
+mod cli_cache;
 pub(crate) mod code;
-pub(crate) mod login;
+pub(crate) mod conversation;
+pub(crate) mod device;
+mod iam;
+pub(crate) mod identity;
+pub(crate) mod ladder;
+pub(crate) mod memory;
+pub(crate) mod origin;
 pub(crate) mod prompt;
 pub(crate) mod session;
+pub(crate) mod shared;
+pub(crate) mod spent;
+pub(crate) mod sso;
 pub(crate) mod sts;
+#[cfg(test)]
+pub(crate) mod testing;
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
+pub(crate) use ladder::Rung;
 pub(crate) use session::{Asker, Generation, Identity, Reason, Session, Sessions};
+
+use crate::clock;
+
+/// How much of a session's life is left unused.
+///
+/// A request that is signed now must still be valid when S3 looks at it.
+const MARGIN: Duration = Duration::from_secs(2);
+
+/// How the cool-down grows with each refusal in a row: 60 s, 5 minutes, 30 minutes by default.
+const COOL_DOWN_STEPS: [u32; 3] = [1, 5, 30];
+
+/// How long nobody is asked again, after so many refusals in a row before this one.
+fn cool_down(first: Duration, before: u32) -> Duration {
+    let last = COOL_DOWN_STEPS.len() - 1;
+    let step = usize::try_from(before).unwrap_or(last).min(last);
+    first * COOL_DOWN_STEPS[step]
+}
 
 /// Why there is no session.
 ///
@@ -53,6 +85,9 @@ pub(crate) enum AuthError {
     /// STS does not know the device, or it belongs to somebody else.
     #[error("{0}")]
     UnknownDevice(String),
+    /// There is no device that could give a code.
+    #[error("{0}")]
+    NoDevice(String),
     /// STS refused for a reason that no code mends: keys, permissions, clock, duration.
     #[error("{0}")]
     Refused(String),
@@ -91,6 +126,7 @@ impl AuthError {
             | Self::NoPrompt(_)
             | Self::CodesRejected(_)
             | Self::UnknownDevice(_)
+            | Self::NoDevice(_)
             | Self::Refused(_) => Ending::Person,
             Self::Unreachable { .. } | Self::Unavailable(_) => Ending::Fault,
             Self::CoolingDown { .. } | Self::Unasked | Self::Ending => Ending::Neither,

@@ -21,17 +21,9 @@ use tokio::sync::watch;
 use tokio::task::AbortHandle;
 use tokio::time::Instant;
 
-use super::clock::{Clock, wall_time};
-use super::prompt::Ask;
-use super::{AuthError, Ending};
-
-/// How much of a session's life is left unused.
-///
-/// A request that is signed now must still be valid when S3 looks at it.
-const MARGIN: Duration = Duration::from_secs(2);
-
-/// How the cool-down grows with each refusal in a row: 60 s, 5 minutes, 30 minutes by default.
-const COOL_DOWN_STEPS: [u32; 3] = [1, 5, 30];
+use super::prompt::{Ask, Panel};
+use super::{AuthError, Ending, MARGIN, Rung, cool_down};
+use crate::clock::{Clock, wall_time};
 
 /// How long nobody is asked after a fault of the network, whose code was typed for nothing.
 const AFTER_FAULT: Duration = Duration::from_secs(10);
@@ -39,6 +31,16 @@ const AFTER_FAULT: Duration = Duration::from_secs(10);
 /// How often the wall clock is looked at while a session lives; a machine that was suspended
 /// finds its session expired this soon after it wakes up.
 const EXPIRY_TICK: Duration = Duration::from_secs(5);
+
+/// How long before its end a session's renewal is offered, if it lives long enough.
+const LEAD: Duration = Duration::from_secs(600);
+
+/// How long after its last use a mount is still in use.
+const IN_USE: Duration = Duration::from_secs(600);
+
+/// The least age limit that is learned from a denial. A session that was revoked when it was
+/// young must not make everybody type a code each minute.
+const LEAST_LIMIT: Duration = Duration::from_secs(600);
 
 /// Counts the sessions of a mount; each renewal makes the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -50,6 +52,14 @@ pub(crate) struct Granted {
     pub(crate) credentials: Credentials,
     /// When they end; `None` for keys that do not.
     pub(crate) expires: Option<SystemTime>,
+    /// When a person gave a code for them, or else when they were got.
+    pub(crate) authenticated: SystemTime,
+    /// Until when the next session needs no further code, if that ends.
+    pub(crate) code_until: Option<SystemTime>,
+    /// How they were got.
+    pub(crate) rung: Rung,
+    /// Whether they were issued just now, rather than found where another program has left them.
+    pub(crate) is_new: bool,
 }
 
 /// A session that S3 accepted, or at least STS granted.
@@ -60,8 +70,39 @@ pub(crate) struct Session {
     pub(crate) credentials: Credentials,
     /// When it ends; `None` for keys that do not.
     pub(crate) expires: Option<SystemTime>,
-    /// When the code was accepted: `aws:MultiFactorAuthAge` counts from here.
+    /// When the code was accepted: `aws:MultiFactorAuthAge` counts from here. Without a code,
+    /// when the keys were got.
     pub(crate) authenticated: SystemTime,
+    /// Until when the next session needs no further code, if that ends.
+    pub(crate) code_until: Option<SystemTime>,
+    /// How it was got.
+    pub(crate) rung: Rung,
+    /// Whether it was issued to this mount just when it was got.
+    pub(crate) is_new: bool,
+}
+
+impl Session {
+    /// When it ends under an age limit, and what it has died of then.
+    fn end(&self, age_limit: Option<Duration>) -> Option<(SystemTime, Reason)> {
+        let too_old = age_limit
+            .filter(|_| self.rung.has_mfa())
+            .map(|limit| (self.authenticated + limit, Reason::TooOld(limit)));
+        let expired = self.expires.map(|end| (end, Reason::Expired(end)));
+        [too_old, expired]
+            .into_iter()
+            .flatten()
+            .min_by_key(|(end, _)| *end)
+    }
+
+    /// When a new code will be needed, and how long before that it is worth saying.
+    fn code_end(&self, age_limit: Option<Duration>) -> Option<(SystemTime, Duration)> {
+        let too_old = age_limit
+            .filter(|_| self.rung.has_mfa())
+            .map(|limit| self.authenticated + limit);
+        let end = [too_old, self.code_until].into_iter().flatten().min()?;
+        let life = end.duration_since(self.authenticated).unwrap_or_default();
+        Some((end, LEAD.min(life / 6)))
+    }
 }
 
 impl fmt::Debug for Session {
@@ -126,6 +167,8 @@ pub(crate) enum Reason {
     Rejected(SystemTime),
     /// S3 denies what it allowed before: the policy's MFA age limit. The age reached.
     TooOld(Duration),
+    /// S3 denies it to keys without MFA.
+    WithoutMfa,
     /// Somebody locked the mount.
     Locked(SystemTime),
     /// Somebody asked for a new session.
@@ -143,6 +186,7 @@ impl fmt::Display for Reason {
                 "the bucket's policy wants a fresher code than one of {} s ago",
                 age.as_secs()
             ),
+            Self::WithoutMfa => write!(f, "S3 denies it without MFA"),
             Self::Locked(at) => write!(f, "the mount was locked at {}", wall_time(*at)),
             Self::Requested => write!(f, "a new session was asked for"),
         }
@@ -158,8 +202,25 @@ pub(crate) struct LoginRequest {
     pub(crate) program: String,
     /// The thread that waits, 0 if none.
     pub(crate) tid: u32,
-    /// Where to ask, if not where the mount would ask by itself.
-    pub(crate) ask: Option<Arc<dyn Ask>>,
+    /// Whom to ask.
+    pub(crate) panel: Panel,
+    /// Whether a person may be asked at all.
+    pub(crate) may_ask: bool,
+    /// Whether the panel is a place that somebody named, and not where the mount would ask.
+    pub(crate) is_elsewhere: bool,
+    /// Which session will do.
+    pub(crate) demand: Demand,
+}
+
+/// What a new session must be, to be better than the one before.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Demand {
+    /// Not that of this access key: S3 refuses it.
+    pub(crate) rejected: Option<String>,
+    /// With a code that was accepted after this.
+    pub(crate) after: Option<SystemTime>,
+    /// Somebody wants it now, whatever was refused.
+    pub(crate) insists: bool,
 }
 
 /// Turns a person's code into a session.
@@ -168,6 +229,39 @@ pub(crate) trait Login: Send + Sync + 'static {
     ///
     /// Dropping the future closes the dialog.
     fn login(&self, request: LoginRequest) -> BoxFuture<'static, Result<Granted, AuthError>>;
+
+    /// Whom a login asks if nobody else is named.
+    fn asker(&self) -> Arc<dyn Ask>;
+
+    /// Makes the next login stand higher than this; `false` if there is nothing higher.
+    fn climb(&self, from: Rung) -> bool;
+
+    /// Whether a login would succeed now without anybody being asked, as far as can be told
+    /// without waiting.
+    fn is_at_hand(&self, demand: &Demand) -> bool;
+
+    /// S3 accepted what it denied to a lower rung.
+    fn worked(&self, rung: Rung);
+
+    /// How old a code may become, as far as it was said or learned.
+    fn age_limit(&self) -> Option<Duration>;
+
+    /// S3 wants a fresher code than one of this age. `false` if that is not to be believed.
+    fn learn_age_limit(&self, limit: Duration) -> bool;
+
+    /// Forgets what the next login could use without asking.
+    fn forget(&self);
+}
+
+/// What somebody waits for.
+enum Wish {
+    /// A session.
+    Any,
+    /// One that is newer than this; the present one goes on meanwhile.
+    Newer(Generation, Reason),
+    /// One whose code is given after a moment, although there may be one; asked here, if somebody
+    /// is given.
+    Now(SystemTime, Option<Arc<dyn Ask>>),
 }
 
 /// What the outside may know of the session.
@@ -199,17 +293,27 @@ pub(crate) struct Sessions {
     /// Held for reading while content is handed out, for writing while a session ends.
     serving: RwLock<()>,
     phase: watch::Sender<Phase>,
+    offer: watch::Sender<Option<SystemTime>>,
 }
 
 struct State {
     live: Option<Arc<Session>>,
     last: Generation,
     reason: Reason,
+    /// What the next session must be.
+    demand: Demand,
     flight: Option<Flight>,
-    refusals: usize,
+    refusals: u32,
     quiet: Option<Quiet>,
     ending: bool,
     renewals: u64,
+    rung: Option<Rung>,
+    /// How old a code may become.
+    age_limit: Option<Duration>,
+    /// The session whose renewal was offered.
+    offered: Option<Generation>,
+    /// When somebody last wanted something of the bucket.
+    used: Option<Instant>,
 }
 
 /// Nobody is asked until then.
@@ -242,7 +346,31 @@ struct Flight {
     waiters: usize,
     /// Somebody waited until the deadline: the dialog stays for a late answer.
     outlived: bool,
+    panel: Panel,
     task: AbortHandle,
+}
+
+impl Demand {
+    /// What a session must be that takes the place of one that was lost for a reason.
+    fn better_than(session: &Session, reason: Reason) -> Self {
+        let id = || Some(session.credentials.access_key_id().to_owned());
+        match reason {
+            Reason::Rejected(_) => Self {
+                rejected: id(),
+                ..Self::default()
+            },
+            Reason::TooOld(_) => Self {
+                rejected: id(),
+                after: Some(session.authenticated),
+                ..Self::default()
+            },
+            Reason::FirstLogin
+            | Reason::Expired(_)
+            | Reason::WithoutMfa
+            | Reason::Locked(_)
+            | Reason::Requested => Self::default(),
+        }
+    }
 }
 
 impl Sessions {
@@ -252,6 +380,7 @@ impl Sessions {
         clock: Arc<dyn Clock>,
         patience: Patience,
     ) -> Arc<Self> {
+        let age_limit = login.age_limit();
         let sessions = Arc::new(Self {
             login,
             clock,
@@ -260,14 +389,20 @@ impl Sessions {
                 live: None,
                 last: Generation::default(),
                 reason: Reason::FirstLogin,
+                demand: Demand::default(),
                 flight: None,
                 refusals: 0,
                 quiet: None,
                 ending: false,
                 renewals: 0,
+                rung: None,
+                age_limit,
+                offered: None,
+                used: None,
             }),
             serving: RwLock::new(()),
             phase: watch::Sender::new(Phase::Locked(Reason::FirstLogin)),
+            offer: watch::Sender::new(None),
         });
         let watched = Arc::downgrade(&sessions);
         tokio::spawn(async move {
@@ -278,6 +413,7 @@ impl Sessions {
                 };
                 // Looking is enough: `live` notices what has expired.
                 sessions.live();
+                sessions.look_ahead();
             }
         });
         sessions
@@ -288,10 +424,13 @@ impl Sessions {
         self: &Arc<Self>,
         asker: &Asker,
     ) -> Result<Arc<Session>, AuthError> {
+        if asker.tid != 0 {
+            self.state.lock().used = Some(Instant::now());
+        }
         if let Some(session) = self.live() {
             return Ok(session);
         }
-        self.wait(None, asker).await
+        self.wait(Wish::Any, asker).await
     }
 
     /// Returns a session that is not the rejected one, renewing it if nobody has yet.
@@ -306,15 +445,48 @@ impl Sessions {
         self.drop_session(Some(rejected), reason);
         match self.live() {
             Some(session) => Ok(session),
-            None => self.wait(None, asker).await,
+            None => self.wait(Wish::Any, asker).await,
         }
     }
 
-    /// Asks now, whatever the cool-down says; the present session goes on meanwhile.
+    /// Returns a session whose code is fresher than that of the given one, which goes on meanwhile:
+    /// it is too old for some of the bucket only.
+    pub(crate) async fn refresh(
+        self: &Arc<Self>,
+        old: Generation,
+        reason: Reason,
+        asker: &Asker,
+    ) -> Result<Arc<Session>, AuthError> {
+        self.wait(Wish::Newer(old, reason), asker).await
+    }
+
+    /// Returns a session that stands higher than the given one, which goes on meanwhile; `None` if
+    /// there is nothing higher.
+    pub(crate) async fn climb(
+        self: &Arc<Self>,
+        from: &Session,
+        asker: &Asker,
+    ) -> Result<Option<Arc<Session>>, AuthError> {
+        if !self.login.climb(from.rung) {
+            return Ok(None);
+        }
+        let wish = Wish::Newer(from.generation, Reason::WithoutMfa);
+        self.wait(wish, asker).await.map(Some)
+    }
+
+    /// S3 accepted what it had denied to a lower rung: the next mount may begin on this one.
+    pub(crate) fn worked(&self, session: &Session) {
+        self.login.worked(session.rung);
+    }
+
+    /// Asks now for a session whose code is given after a moment, whatever the cool-down says; the
+    /// present session goes on meanwhile.
     ///
-    /// With `ask`, a prompt that is open elsewhere closes and its waiters wait for this one.
+    /// With `ask`, that is asked; where a prompt is open elsewhere, both are, and the first answer
+    /// wins.
     pub(crate) async fn ask_now(
         self: &Arc<Self>,
+        after: SystemTime,
         ask: Option<Arc<dyn Ask>>,
         asker: &Asker,
     ) -> Result<Arc<Session>, AuthError> {
@@ -323,7 +495,7 @@ impl Sessions {
             state.quiet = None;
             state.refusals = 0;
         }
-        self.wait(Some(ask), asker).await
+        self.wait(Wish::Now(after, ask), asker).await
     }
 
     /// Returns the live session, if there is one. Never waits.
@@ -332,8 +504,8 @@ impl Sessions {
         {
             let state = self.state.lock();
             let session = state.live.as_ref()?;
-            match session.expires {
-                Some(expires) if expires <= now + MARGIN => {}
+            match session.end(state.age_limit) {
+                Some((end, _)) if end <= now + MARGIN => {}
                 _ => return Some(Arc::clone(session)),
             }
         }
@@ -351,8 +523,10 @@ impl Sessions {
         Some(serve())
     }
 
-    /// Forgets the session. When this returns, nothing is served any more.
+    /// Forgets the session, also for other programs. When this returns, nothing is served any
+    /// more.
     pub(crate) fn lock(&self) {
+        self.login.forget();
         self.drop_session(None, Reason::Locked(self.clock.now()));
     }
 
@@ -377,12 +551,17 @@ impl Sessions {
         (quiet.until > Instant::now()).then_some(quiet.until_wall)
     }
 
+    /// The rung of the last session, if there was one.
+    pub(crate) fn rung(&self) -> Option<Rung> {
+        self.state.lock().rung
+    }
+
     /// How many renewals have been started.
     pub(crate) fn renewals(&self) -> u64 {
         self.state.lock().renewals
     }
 
-    /// How long ago the session's code was accepted.
+    /// How long ago the session's code was accepted, or the session was got without one.
     pub(crate) fn age(&self, session: &Session) -> Duration {
         self.clock
             .now()
@@ -398,13 +577,71 @@ impl Sessions {
     fn drop_expired(&self, now: SystemTime) {
         let _quiesced = self.serving.write();
         let mut state = self.state.lock();
-        let Some(expires) = state.live.as_ref().and_then(|s| s.expires) else {
+        let Some(live) = state.live.clone() else {
             return;
         };
-        if expires <= now + MARGIN {
-            Self::forget(&mut state, Reason::Expired(expires));
+        if let Some((end, reason)) = live.end(state.age_limit)
+            && end <= now + MARGIN
+        {
+            state.demand = Demand::better_than(&live, reason);
+            Self::forget(&mut state, reason);
             self.publish(&state);
         }
+    }
+
+    /// Offers a renewal before the session ends, to those who use the mount: once, and nobody needs
+    /// to answer.
+    fn look_ahead(&self) {
+        let now = self.clock.now();
+        let mut state = self.state.lock();
+        let end = state.live.as_ref().and_then(|live| {
+            let is_offered = state.offered == Some(live.generation);
+            let is_used = state.used.is_some_and(|used| used.elapsed() < IN_USE);
+            let (end, lead) = live.code_end(state.age_limit)?;
+            (!is_offered && is_used && end > now && end <= now + lead).then_some(end)
+        });
+        if let Some(end) = end {
+            state.offered = state.live.as_ref().map(|live| live.generation);
+            self.offer.send_replace(Some(end));
+            self.publish(&state);
+            tracing::info!(
+                "the session needs a new code at {}: `s3mfa-mount renew` gives it one before",
+                wall_time(end)
+            );
+        }
+    }
+
+    /// Tells when a renewal is offered: the moment at which a code will be needed.
+    pub(crate) fn offers(&self) -> watch::Receiver<Option<SystemTime>> {
+        self.offer.subscribe()
+    }
+
+    /// The moment at which the live session will need a new code, if a renewal is offered.
+    pub(crate) fn offered(&self) -> Option<SystemTime> {
+        let state = self.state.lock();
+        let live = state.live.as_ref()?;
+        if state.offered != Some(live.generation) {
+            return None;
+        }
+        live.code_end(state.age_limit).map(|(end, _)| end)
+    }
+
+    /// How old a code may become in this bucket, as far as that is known.
+    pub(crate) fn age_limit(&self) -> Option<Duration> {
+        self.state.lock().age_limit
+    }
+
+    /// S3 accepts a fresher code where it has denied one of this age.
+    pub(crate) fn learn_age_limit(&self, age: Duration) {
+        let is_less = |known: Option<Duration>| known.is_none_or(|known| age < known);
+        if age < LEAST_LIMIT || !is_less(self.age_limit()) || !self.login.learn_age_limit(age) {
+            return;
+        }
+        tracing::info!(
+            "the bucket wants a code no older than {} s: that is respected from now on",
+            age.as_secs()
+        );
+        self.state.lock().age_limit = Some(age);
     }
 
     /// Drops the live session, if it is of the given generation.
@@ -414,6 +651,7 @@ impl Sessions {
         if let Some(live) = &state.live
             && rejected.is_none_or(|generation| generation == live.generation)
         {
+            state.demand = Demand::better_than(live, reason);
             Self::forget(&mut state, reason);
             self.publish(&state);
         }
@@ -434,10 +672,10 @@ impl Sessions {
         self.phase.send_replace(phase);
     }
 
-    /// Joins the renewal, starting one if need be. `ask` is `Some` when somebody wants it now.
+    /// Joins the renewal, starting one if need be.
     async fn wait(
         self: &Arc<Self>,
-        mut ask: Option<Option<Arc<dyn Ask>>>,
+        mut wish: Wish,
         asker: &Asker,
     ) -> Result<Arc<Session>, AuthError> {
         let identity = (asker.identify)(asker.tid);
@@ -447,25 +685,35 @@ impl Sessions {
                 if state.ending {
                     return Err(AuthError::Ending);
                 }
-                if ask.is_none() {
-                    if let Some(session) = &state.live {
-                        return Ok(Arc::clone(session));
-                    }
-                    if !identity.may_prompt {
+                let enough = match (&wish, &state.live) {
+                    (Wish::Any, Some(live)) => Some(live),
+                    (Wish::Newer(old, _), Some(live)) if live.generation > *old => Some(live),
+                    _ => None,
+                };
+                if let Some(session) = enough {
+                    return Ok(Arc::clone(session));
+                }
+                if !matches!(wish, Wish::Now(..)) {
+                    let is_at_hand =
+                        matches!(wish, Wish::Any) && self.login.is_at_hand(&state.demand);
+                    if !identity.may_prompt && !is_at_hand {
                         return Err(AuthError::Unasked);
                     }
                     if let Some(quiet) = &state.quiet
                         && state.flight.is_none()
                         && quiet.until > Instant::now()
+                        && !is_at_hand
                     {
                         return Err(quiet.error());
                     }
                 }
-                self.join(&mut state, ask.take(), asker.tid, &identity)
+                self.join(&mut state, &mut wish, asker.tid, &identity)
             };
             match ticket.outcome().await {
                 // The renewal was superseded by one that somebody asked for: wait for that.
                 None => continue,
+                // It was begun for somebody whom nobody is asked for, and needed a person.
+                Some(Err(AuthError::Unasked)) if identity.may_prompt => continue,
                 Some(outcome) => return outcome,
             }
         }
@@ -474,30 +722,51 @@ impl Sessions {
     fn join(
         self: &Arc<Self>,
         state: &mut State,
-        ask: Option<Option<Arc<dyn Ask>>>,
+        wish: &mut Wish,
         tid: u32,
         identity: &Identity,
     ) -> Ticket {
-        let on_purpose = ask.is_some();
-        if let Some(Some(_)) = &ask
-            && let Some(superseded) = state.flight.take()
-        {
-            superseded.task.abort();
-        }
-        if state.flight.is_none() {
-            let reason = match (&state.live, &ask) {
-                (Some(_), Some(_)) => Reason::Requested,
-                _ => state.reason,
-            };
-            state.renewals += 1;
-            let request = LoginRequest {
-                reason,
-                program: identity.program.clone(),
-                tid,
-                ask: ask.flatten(),
-            };
-            state.flight = Some(self.take_off(state.renewals, request));
-            self.publish(state);
+        let on_purpose = matches!(wish, Wish::Now(..));
+        // It is asked once; whoever waits on, waits for what comes of that.
+        let named = match wish {
+            Wish::Now(_, ask) => ask.take(),
+            _ => None,
+        };
+        match (&state.flight, named) {
+            (Some(flight), Some(ask)) => flight.panel.join(ask),
+            (Some(_), None) => {}
+            (None, named) => {
+                let (reason, demand) = match (&*wish, &state.live) {
+                    (Wish::Newer(_, reason), Some(live)) => {
+                        (*reason, Demand::better_than(live, *reason))
+                    }
+                    (Wish::Now(after, _), live) => {
+                        let reason = match live {
+                            Some(_) => Reason::Requested,
+                            None => state.reason,
+                        };
+                        let demand = Demand {
+                            after: Some(*after),
+                            insists: true,
+                            ..state.demand.clone()
+                        };
+                        (reason, demand)
+                    }
+                    _ => (state.reason, state.demand.clone()),
+                };
+                state.renewals += 1;
+                let request = LoginRequest {
+                    reason,
+                    program: identity.program.clone(),
+                    tid,
+                    is_elsewhere: named.is_some(),
+                    panel: Panel::new(named.unwrap_or_else(|| self.login.asker())),
+                    may_ask: identity.may_prompt,
+                    demand,
+                };
+                state.flight = Some(self.take_off(state.renewals, request));
+                self.publish(state);
+            }
         }
         let (id, deadline, outcome) = match &mut state.flight {
             Some(flight) => {
@@ -525,6 +794,7 @@ impl Sessions {
     fn take_off(self: &Arc<Self>, id: u64, request: LoginRequest) -> Flight {
         let (sender, outcome) = watch::channel(None);
         let sessions = Arc::clone(self);
+        let panel = request.panel.clone();
         let login = self.login.login(request);
         let task = tokio::spawn(async move {
             let result = login.await;
@@ -537,6 +807,7 @@ impl Sessions {
             deadline: Instant::now() + self.patience.wait,
             waiters: 0,
             outlived: false,
+            panel,
             task: task.abort_handle(),
         }
     }
@@ -553,9 +824,14 @@ impl Sessions {
                     generation: state.last,
                     credentials: granted.credentials,
                     expires: granted.expires,
-                    authenticated: self.clock.now(),
+                    authenticated: granted.authenticated,
+                    code_until: granted.code_until,
+                    rung: granted.rung,
+                    is_new: granted.is_new,
                 });
                 state.live = Some(Arc::clone(&session));
+                state.rung = Some(session.rung);
+                state.demand = Demand::default();
                 state.refusals = 0;
                 state.quiet = None;
                 match session.expires {
@@ -577,9 +853,9 @@ impl Sessions {
     fn cool_down(&self, state: &mut State, because: &AuthError) {
         let span = match because.kind() {
             Ending::Person => {
-                let step = COOL_DOWN_STEPS[state.refusals.min(COOL_DOWN_STEPS.len() - 1)];
+                let span = cool_down(self.patience.cool_down, state.refusals);
                 state.refusals += 1;
-                self.patience.cool_down * step
+                span
             }
             Ending::Fault => self.patience.cool_down.min(AFTER_FAULT),
             Ending::Neither => return,

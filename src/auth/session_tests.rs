@@ -1,10 +1,12 @@
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
 use futures_util::FutureExt;
+use secrecy::SecretString;
 use tokio::sync::oneshot;
 
+use super::super::prompt::{PromptError, Question};
 use super::*;
 
 /// A wall clock that stands still until it is moved.
@@ -24,6 +26,9 @@ type Answer = oneshot::Sender<Result<Granted, AuthError>>;
 struct ByHand {
     asked: Mutex<VecDeque<(LoginRequest, Answer)>>,
     count: AtomicU64,
+    at_hand: AtomicBool,
+    forgotten: AtomicBool,
+    age_limit: Mutex<Option<Duration>>,
 }
 
 impl Login for ByHand {
@@ -32,6 +37,42 @@ impl Login for ByHand {
         self.asked.lock().push_back((request, answer));
         self.count.fetch_add(1, Ordering::SeqCst);
         async move { heard.await.unwrap_or(Err(AuthError::Ending)) }.boxed()
+    }
+
+    fn asker(&self) -> Arc<dyn Ask> {
+        Arc::new(Nobody)
+    }
+
+    fn climb(&self, _from: Rung) -> bool {
+        true
+    }
+
+    fn is_at_hand(&self, _demand: &Demand) -> bool {
+        self.at_hand.load(Ordering::SeqCst)
+    }
+
+    fn worked(&self, _rung: Rung) {}
+
+    fn age_limit(&self) -> Option<Duration> {
+        *self.age_limit.lock()
+    }
+
+    fn learn_age_limit(&self, limit: Duration) -> bool {
+        *self.age_limit.lock() = Some(limit);
+        true
+    }
+
+    fn forget(&self) {
+        self.forgotten.store(true, Ordering::SeqCst);
+    }
+}
+
+/// Nobody is asked: the login itself is in the test's hand.
+struct Nobody;
+
+impl Ask for Nobody {
+    fn ask(&self, _: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
+        async { Err(PromptError::Cancelled) }.boxed()
     }
 }
 
@@ -89,6 +130,10 @@ impl Scene {
         Ok(Granted {
             credentials: Credentials::new("id", "secret", None, None, "test"),
             expires: Some(self.clock.now() + Duration::from_secs(seconds)),
+            authenticated: self.clock.now(),
+            rung: Rung::SessionToken,
+            code_until: None,
+            is_new: true,
         })
     }
 
@@ -242,7 +287,10 @@ async fn asking_now_ignores_the_cool_down_and_keeps_the_session_meanwhile() {
     for generation in [1, 2] {
         let asking = {
             let sessions = Arc::clone(&scene.sessions);
-            tokio::spawn(async move { sessions.ask_now(None, &Asker::person()).await })
+            tokio::spawn(async move {
+                let now = sessions.now();
+                sessions.ask_now(now, None, &Asker::person()).await
+            })
         };
         let (_, answer) = scene.question().await;
         if generation == 2 {
@@ -255,33 +303,121 @@ async fn asking_now_ignores_the_cool_down_and_keeps_the_session_meanwhile() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_terminal_takes_over_from_an_open_dialog() {
-    struct Nowhere;
-    impl Ask for Nowhere {
-        fn ask(
-            &self,
-            _: crate::auth::prompt::Question,
-        ) -> BoxFuture<'static, Result<secrecy::SecretString, crate::auth::prompt::PromptError>>
-        {
-            std::future::pending().boxed()
+async fn a_terminal_joins_an_open_dialog_and_one_answer_serves_all() {
+    /// Says which of several places was asked.
+    struct Terminal(Arc<AtomicU64>);
+    impl Ask for Terminal {
+        fn ask(&self, _: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
+            self.0.fetch_add(1, Ordering::SeqCst);
+            async { Ok("123456".to_owned().into()) }.boxed()
         }
     }
     let scene = scene();
     let parked = scene.waiter();
-    let (_, dialog) = scene.question().await;
+    let (request, answer) = scene.question().await;
+    assert!(!request.is_elsewhere);
+    let asked = Arc::<AtomicU64>::default();
+    let terminal = Arc::new(Terminal(Arc::clone(&asked)));
     let asking = {
         let sessions = Arc::clone(&scene.sessions);
+        let now = sessions.now();
         tokio::spawn(async move {
-            sessions
-                .ask_now(Some(Arc::new(Nowhere)), &Asker::person())
-                .await
+            let person = Asker::person();
+            sessions.ask_now(now, Some(terminal), &person).await
         })
     };
-    let (request, terminal) = scene.question().await;
-    assert!(request.ask.is_some() && dialog.is_closed());
-    assert!(terminal.send(scene.granted(3600)).is_ok());
+    scene.settle().await;
+    assert_eq!(scene.asked(), 1, "no second login");
+    // The login that runs asks there as well.
+    request.panel.joined().await;
+    let question = Question {
+        wish: crate::auth::prompt::Wish::Code,
+        title: String::new(),
+        description: String::new(),
+        error: None,
+        prompt: String::new(),
+        life: Duration::from_secs(300),
+        tid: 0,
+    };
+    assert!(request.panel.ask(&question).await.is_ok());
+    assert_eq!(asked.load(Ordering::SeqCst), 1);
+    assert!(answer.send(scene.granted(3600)).is_ok());
     assert!(asking.await.unwrap().is_ok());
     assert_eq!(parked.await.unwrap().unwrap().generation, Generation(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_at_hand_serves_also_those_for_whom_nobody_is_asked() {
+    let scene = scene();
+    scene.login.at_hand.store(true, Ordering::SeqCst);
+    let sessions = Arc::clone(&scene.sessions);
+    let indexer = tokio::spawn(async move { sessions.current(&Asker::nobody()).await });
+    let (request, answer) = scene.question().await;
+    assert!(!request.may_ask);
+    // It was not at hand after all; a person who waits is asked then.
+    let waiter = scene.waiter();
+    scene.settle().await;
+    assert!(answer.send(Err(AuthError::Unasked)).is_ok());
+    assert!(matches!(indexer.await.unwrap(), Err(AuthError::Unasked)));
+    let (request, answer) = scene.question().await;
+    assert!(request.may_ask);
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    assert!(waiter.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_climb_and_a_fresher_code_leave_the_session_alive_meanwhile() {
+    let scene = scene();
+    let first = scene.open().await;
+    let climbing = {
+        let (sessions, first) = (Arc::clone(&scene.sessions), Arc::clone(&first));
+        tokio::spawn(async move { sessions.climb(&first, &Asker::person()).await })
+    };
+    let (request, answer) = scene.question().await;
+    assert_eq!(request.reason, Reason::WithoutMfa);
+    assert!(scene.sessions.live().is_some());
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    let second = climbing.await.unwrap().unwrap().unwrap();
+    assert_eq!(second.generation, Generation(2));
+
+    let refreshing = {
+        let (sessions, second) = (Arc::clone(&scene.sessions), second.generation);
+        tokio::spawn(async move {
+            let reason = Reason::TooOld(Duration::from_secs(900));
+            sessions.refresh(second, reason, &Asker::person()).await
+        })
+    };
+    let (request, answer) = scene.question().await;
+    assert_eq!(request.demand.after, Some(second.authenticated));
+    assert!(scene.sessions.live().is_some());
+    // A no costs those nothing whose session goes on.
+    assert!(answer.send(Err(AuthError::Cancelled)).is_ok());
+    assert!(refreshing.await.unwrap().is_err());
+    assert!(scene.sessions.live().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_was_refused_must_not_come_back() {
+    let scene = scene();
+    let first = scene.open().await;
+    let renewing = {
+        let (sessions, old) = (Arc::clone(&scene.sessions), first.generation);
+        let reason = Reason::Rejected(sessions.now());
+        tokio::spawn(async move { sessions.renew(old, reason, &Asker::person()).await })
+    };
+    let (request, answer) = scene.question().await;
+    assert_eq!(request.demand.rejected.as_deref(), Some("id"));
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    assert!(renewing.await.unwrap().is_ok());
+    scene.sessions.lock();
+    assert!(scene.login.forgotten.load(Ordering::SeqCst));
+    let _waiter = scene.waiter();
+    let (request, _answer) = scene.question().await;
+    assert_eq!(
+        request.demand,
+        Demand::default(),
+        "a new one was accepted meanwhile"
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -314,7 +450,10 @@ async fn a_network_fault_is_told_as_it_is_and_keeps_quiet_for_seconds_only() {
 async fn who_asks_on_purpose_waits_for_as_long_as_the_dialog_stays() {
     let scene = scene();
     let sessions = Arc::clone(&scene.sessions);
-    let asking = tokio::spawn(async move { sessions.ask_now(None, &Asker::person()).await });
+    let asking = tokio::spawn(async move {
+        let now = sessions.now();
+        sessions.ask_now(now, None, &Asker::person()).await
+    });
     let (_, answer) = scene.question().await;
     tokio::time::sleep(Duration::from_secs(200)).await;
     assert!(answer.send(scene.granted(3600)).is_ok());
@@ -356,4 +495,82 @@ async fn the_end_fails_all_and_starts_nothing() {
         Err(AuthError::Ending)
     ));
     assert_eq!(scene.asked(), 1);
+}
+
+fn learned(scene: &Scene, seconds: u64) {
+    scene.sessions.learn_age_limit(Duration::from_secs(seconds));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_learned_age_limit_is_respected_and_only_shrinks() {
+    let scene = scene();
+    learned(&scene, 599);
+    assert_eq!(
+        scene.sessions.age_limit(),
+        None,
+        "too little to be a policy's"
+    );
+    learned(&scene, 1800);
+    learned(&scene, 2400);
+    assert_eq!(scene.sessions.age_limit(), Some(Duration::from_secs(1800)));
+    let waiter = scene.waiter();
+    let (_, answer) = scene.question().await;
+    assert!(answer.send(scene.granted(43_200)).is_ok());
+    let session = waiter.await.unwrap().unwrap();
+    scene.clock.0.store(1797, Ordering::SeqCst);
+    assert!(scene.sessions.live().is_some());
+    scene.clock.0.store(1799, Ordering::SeqCst);
+    assert!(scene.sessions.live().is_none(), "S3 is not asked first");
+    let _waiter = scene.waiter();
+    let (request, _answer) = scene.question().await;
+    assert_eq!(request.reason, Reason::TooOld(Duration::from_secs(1800)));
+    assert_eq!(request.demand.after, Some(session.authenticated));
+}
+
+/// A session of twelve hours under a limit of one, in use or not, 9 minutes before that.
+async fn nine_minutes_before_the_limit(in_use: bool) -> Scene {
+    let scene = scene();
+    learned(&scene, 3600);
+    let waiter = scene.waiter();
+    let (_, answer) = scene.question().await;
+    assert!(answer.send(scene.granted(43_200)).is_ok());
+    waiter.await.unwrap().unwrap();
+    scene.clock.0.store(3600 - 540, Ordering::SeqCst);
+    if in_use {
+        let program = Asker {
+            tid: 1,
+            identify: |_| Identity::default(),
+        };
+        assert!(scene.sessions.current(&program).await.is_ok());
+    }
+    tokio::time::sleep(2 * EXPIRY_TICK).await;
+    scene
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_is_offered_before_the_limit_and_asks_nobody() {
+    let scene = nine_minutes_before_the_limit(true).await;
+    let limit = UNIX_EPOCH + Duration::from_secs(1_000_000 + 3600);
+    assert_eq!(scene.sessions.offered(), Some(limit));
+    assert_eq!(*scene.sessions.offers().borrow(), Some(limit));
+    assert_eq!(scene.asked(), 1, "the first login");
+    // A new code makes it moot.
+    let asking = {
+        let sessions = Arc::clone(&scene.sessions);
+        tokio::spawn(async move {
+            let now = sessions.now();
+            sessions.ask_now(now, None, &Asker::person()).await
+        })
+    };
+    let (_, answer) = scene.question().await;
+    assert!(answer.send(scene.granted(43_200)).is_ok());
+    assert!(asking.await.unwrap().is_ok());
+    assert_eq!(scene.sessions.offered(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_mount_that_nobody_uses_offers_nothing() {
+    let scene = nine_minutes_before_the_limit(false).await;
+    assert_eq!(scene.sessions.offered(), None);
+    assert_eq!(*scene.sessions.offers().borrow(), None);
 }

@@ -1,19 +1,23 @@
-//! GetSessionToken, and what STS's refusals mean.
+//! What STS is asked, and what its refusals mean.
 //!
 //! Codes and texts are AWS's own; other stores answer `<Error>` without `<Message>`, or with
 //! other words, so the status decides where the code is silent.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
+use aws_sdk_sts::Client;
 use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::config::timeout::TimeoutConfig;
+use aws_sdk_sts::config::{BehaviorVersion, IdentityCache, Region};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
-use aws_sdk_sts::operation::get_session_token::GetSessionTokenError;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::code::Code;
-use super::session::Granted;
+use super::identity::Role;
+use crate::aws::Aws;
 
 /// How often a request that certainly did not reach STS is sent again.
 const CONNECT_ATTEMPTS: u32 = 3;
@@ -25,11 +29,29 @@ const ANSWER: Duration = Duration::from_secs(20);
 /// The pause before the second attempt; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
-/// Calls STS with the long-term keys.
+/// What a role's session is called where nobody said how: it shows in CloudTrail.
+const SESSION_NAME: &str = "s3mfa-mount";
+
+/// Asks STS, each time with the keys that it is given.
 #[derive(Debug, Clone)]
-pub(crate) struct Sts {
-    client: aws_sdk_sts::Client,
-    endpoint: String,
+pub(crate) struct Sts(Arc<Aws>);
+
+/// Keys that STS has granted.
+#[derive(Debug, Clone)]
+pub(crate) struct Issued {
+    /// The keys and the token.
+    pub(crate) credentials: Credentials,
+    /// When they end; `None` if STS did not say.
+    pub(crate) expires: Option<SystemTime>,
+}
+
+/// Whom STS takes somebody for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Caller {
+    /// `arn:aws:iam::123456789012:user/alice`, or of a role's session.
+    pub(crate) arn: String,
+    /// Twelve digits.
+    pub(crate) account: String,
 }
 
 /// What STS said instead of a session.
@@ -47,7 +69,22 @@ pub(crate) enum StsError {
         /// The serial that was sent.
         serial: String,
     },
-    /// The keys are temporary, unknown, disabled, or may not do this.
+    /// The role may not be assumed: by these keys, or without MFA.
+    #[error("{0}")]
+    RoleDenied(String),
+    /// The session that was to assume the role has ended.
+    #[error("the session has ended")]
+    Ended,
+    /// This STS has no such request; the code is unspent.
+    #[error("this STS does not know the request ({0})")]
+    Unsupported(String),
+    /// The access key is unknown: deleted, disabled, or of a session that is gone.
+    #[error(
+        "AWS does not know the access key: it may be deleted or disabled. Check the profile's \
+         aws_access_key_id"
+    )]
+    UnknownKey,
+    /// The keys are temporary, or may not do this.
     #[error("{0}")]
     Refused(String),
     /// STS answered 5xx or throttled. The code may be spent.
@@ -65,57 +102,169 @@ pub(crate) enum StsError {
     },
 }
 
+impl StsError {
+    /// Whether a code that was sent must not be sent again.
+    pub(crate) fn may_have_spent_it(&self) -> bool {
+        match self {
+            Self::Unavailable(_) => true,
+            Self::Unreachable { maybe_sent, .. } => *maybe_sent,
+            _ => false,
+        }
+    }
+}
+
+/// A device and its code.
+pub(crate) type Mfa<'a> = (&'a str, &'a Code);
+
 impl Sts {
-    /// Calls the endpoint of `config`, whose credentials must be long-term keys.
-    pub(crate) fn new(config: aws_sdk_sts::Config, endpoint: String) -> Self {
-        // A repeated request would present a spent code, and be told that it is wrong.
+    /// Will ask where `aws` says.
+    pub(crate) fn new(aws: Arc<Aws>) -> Self {
+        Self(aws)
+    }
+
+    /// Trades a code for a session of `duration` seconds, STS's default (12 hours) if `None`.
+    /// The keys must be long-term ones.
+    pub(crate) async fn get_session_token(
+        &self,
+        keys: &Credentials,
+        (serial, code): Mfa<'_>,
+        duration: Option<i32>,
+    ) -> Result<Issued, StsError> {
+        let client = self.client(keys);
+        let request = || {
+            let request = client.get_session_token().serial_number(serial);
+            let request = request.token_code(code.digits());
+            request.set_duration_seconds(duration).send()
+        };
+        let output = self.send(request, Some(serial)).await?;
+        issued(output.credentials, "GetSessionToken")
+    }
+
+    /// Assumes a role for `duration` seconds, STS's default (an hour) if `None`.
+    pub(crate) async fn assume_role(
+        &self,
+        keys: &Credentials,
+        role: &Role,
+        mfa: Option<Mfa<'_>>,
+        duration: Option<i32>,
+    ) -> Result<Issued, StsError> {
+        let client = self.client(keys);
+        let serial = mfa.map(|(serial, _)| serial.to_owned());
+        let request = || {
+            let name = role.session_name.as_deref().unwrap_or(SESSION_NAME);
+            client
+                .assume_role()
+                .role_arn(&role.arn)
+                .role_session_name(name)
+                .set_external_id(role.external_id.clone())
+                .set_duration_seconds(duration)
+                .set_serial_number(serial.clone())
+                .set_token_code(mfa.map(|(_, code)| code.digits().to_owned()))
+                .send()
+        };
+        let output = self.send(request, serial.as_deref()).await?;
+        issued(output.credentials, "AssumeRole")
+    }
+
+    /// Assumes a role with the token of an identity provider. Nothing is signed.
+    pub(crate) async fn assume_role_with_web_identity(
+        &self,
+        role_arn: &str,
+        session_name: Option<&str>,
+        token: &str,
+    ) -> Result<Issued, StsError> {
+        let client = Client::from_conf(self.config().build());
+        let request = || {
+            client
+                .assume_role_with_web_identity()
+                .role_arn(role_arn)
+                .role_session_name(session_name.unwrap_or(SESSION_NAME))
+                .web_identity_token(token)
+                .send()
+        };
+        let output = self.send(request, None).await?;
+        issued(output.credentials, "AssumeRoleWithWebIdentity")
+    }
+
+    /// Asks who the keys belong to, which nobody needs a permission for.
+    pub(crate) async fn caller(&self, keys: &Credentials) -> Result<Caller, StsError> {
+        let client = self.client(keys);
+        let output = self
+            .send(|| client.get_caller_identity().send(), None)
+            .await?;
+        Ok(Caller {
+            arn: output.arn.unwrap_or_default(),
+            account: output.account.unwrap_or_default(),
+        })
+    }
+
+    fn config(&self) -> aws_sdk_sts::config::Builder {
+        let endpoints = &self.0.endpoints;
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(CONNECT)
             .operation_timeout(ANSWER)
             .build();
-        let config = config
-            .to_builder()
+        let mut config = aws_sdk_sts::Config::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .http_client(self.0.http.clone())
+            .time_source(self.0.clock.clone())
+            // The clock is corrected for all services at once; doing it twice would undo it.
+            .disable_clock_skew_correction(true)
+            .interceptor(self.0.timekeeper())
+            .region(Region::new(endpoints.region.clone()))
+            .use_fips(endpoints.fips)
+            .use_dual_stack(endpoints.dual_stack)
+            .identity_cache(IdentityCache::no_cache())
             .timeout_config(timeouts)
-            .retry_config(RetryConfig::disabled())
-            .build();
-        Self {
-            client: aws_sdk_sts::Client::from_conf(config),
-            endpoint,
-        }
+            // A repeated request would present a spent code, and be told that it is wrong.
+            .retry_config(RetryConfig::disabled());
+        config.set_endpoint_url(endpoints.urls.sts.clone());
+        config
     }
 
-    /// Trades a code for a session of `duration`, STS's default (12 hours) if `None`.
-    ///
-    /// Only what certainly never reached STS is tried again.
-    pub(crate) async fn get_session_token(
+    fn client(&self, keys: &Credentials) -> Client {
+        Client::from_conf(self.config().credentials_provider(keys.clone()).build())
+    }
+
+    /// Sends once, and again only what certainly never reached STS, or what it refused unread
+    /// because of this machine's clock, which the refusal has put right.
+    async fn send<T, E, F>(
         &self,
-        serial: &str,
-        code: &Code,
-        duration: Option<i32>,
-    ) -> Result<Granted, StsError> {
+        request: impl Fn() -> F,
+        serial: Option<&str>,
+    ) -> Result<T, StsError>
+    where
+        F: Future<Output = Result<T, SdkError<E, HttpResponse>>>,
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
         let mut pause = FIRST_PAUSE;
-        for attempt in 1.. {
-            let answer = self
-                .client
-                .get_session_token()
-                .serial_number(serial)
-                .token_code(code.digits())
-                .set_duration_seconds(duration)
-                .send()
-                .await;
-            match answer {
-                Ok(output) => return granted(output.credentials),
+        let mut attempt = 0;
+        let mut corrected = false;
+        loop {
+            attempt += 1;
+            let ahead = self.0.clock.seconds_ahead();
+            match request().await {
+                Ok(output) => return Ok(output),
                 Err(error) if attempt < CONNECT_ATTEMPTS && never_arrived(&error) => {
                     tokio::time::sleep(pause).await;
                     pause *= 2;
                 }
+                Err(error)
+                    if !corrected
+                        && is_about_time(&error)
+                        && self.0.clock.seconds_ahead() != ahead =>
+                {
+                    corrected = true;
+                }
                 Err(error) => return Err(self.meaning(serial, &error)),
             }
         }
-        Err(StsError::Refused("STS was not asked".to_owned()))
     }
 
-    fn meaning(&self, serial: &str, error: &SdkError<GetSessionTokenError>) -> StsError {
+    fn meaning<E>(&self, serial: Option<&str>, error: &SdkError<E, HttpResponse>) -> StsError
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
         let status = error.raw_response().map(|r| r.status().as_u16());
         let Some(status) = status else {
             let timed_out = matches!(error, SdkError::TimeoutError(_))
@@ -130,13 +279,23 @@ impl Sts {
                 timed_out,
                 message: format!(
                     "STS at {} {what}: check the network, the region and --sts-endpoint-url",
-                    self.endpoint
+                    self.0.sts_place()
                 ),
             };
         };
         let code = error.code().unwrap_or_default();
         let text = error.message().unwrap_or_default();
-        classify(serial, status, code, text)
+        classify(serial.unwrap_or_default(), status, code, text)
+    }
+}
+
+/// A refusal because of the time of day. To STS a wrong clock is a wrong signature.
+fn is_about_time<E: ProvideErrorMetadata>(error: &SdkError<E, HttpResponse>) -> bool {
+    let text = error.message().unwrap_or_default();
+    match error.code() {
+        Some("SignatureDoesNotMatch") => text.starts_with("Signature "),
+        Some("RequestTimeTooSkewed" | "RequestExpired" | "InvalidSignatureException") => true,
+        _ => false,
     }
 }
 
@@ -157,12 +316,10 @@ fn classify(serial: &str, status: u16, code: &str, text: &str) -> StsError {
              name the profile with the long-term keys (`source_profile`, --profile)"
                 .to_owned(),
         ),
-        (_, "InvalidClientTokenId" | "UnrecognizedClientException") => StsError::Refused(
-            "AWS does not know the access key: it may be deleted or disabled. \
-             Check the profile's aws_access_key_id"
-                .to_owned(),
-        ),
-        (_, "SignatureDoesNotMatch") if text.contains("Signature") && text.contains("is now") => {
+        (_, "InvalidClientTokenId" | "UnrecognizedClientException" | "InvalidAccessKeyId") => {
+            StsError::UnknownKey
+        }
+        (_, "SignatureDoesNotMatch") if text.starts_with("Signature ") => {
             StsError::Refused(format!(
                 "this machine's clock is wrong by more than AWS allows: set it (timedatectl \
                  set-ntp true) and try again. AWS says: {text}"
@@ -173,13 +330,19 @@ fn classify(serial: &str, status: u16, code: &str, text: &str) -> StsError {
              its aws_access_key_id"
                 .to_owned(),
         ),
-        (_, "ExpiredToken" | "ExpiredTokenException") => StsError::Refused(
-            "the keys of this profile are temporary and have expired: name the profile with the \
-             long-term keys (`source_profile`, --profile)"
-                .to_owned(),
-        ),
-        (400, "ValidationError") if text.contains("durationSeconds") => {
-            StsError::Refused(format!("AWS refuses --duration: {text}"))
+        (_, "ExpiredToken" | "ExpiredTokenException") => StsError::Ended,
+        (_, "AccessDenied" | "AccessDeniedException") if text.contains("sts:AssumeRole") => {
+            StsError::RoleDenied(text)
+        }
+        (404 | 405 | 501, _) | (_, "InvalidAction" | "NotImplemented" | "MethodNotAllowed") => {
+            StsError::Unsupported(named(status, code))
+        }
+        (400, "ValidationError")
+            if text.contains("durationSeconds") || text.contains("DurationSeconds") =>
+        {
+            StsError::Refused(format!(
+                "AWS refuses that duration (--duration, or duration_seconds of the profile): {text}"
+            ))
         }
         (500.., _) | (_, "Throttling" | "ThrottlingException") => {
             StsError::Unavailable(named(status, code))
@@ -202,7 +365,10 @@ fn named(status: u16, code: &str) -> String {
 
 /// Whether the request certainly failed before a byte of it was sent: the SDK's own "io" would
 /// also be a connection that broke after STS had taken the code.
-fn never_arrived(error: &SdkError<GetSessionTokenError>) -> bool {
+fn never_arrived<E>(error: &SdkError<E, HttpResponse>) -> bool
+where
+    E: std::error::Error + 'static,
+{
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(io) = error.downcast_ref::<std::io::Error>() {
@@ -220,21 +386,24 @@ fn never_arrived(error: &SdkError<GetSessionTokenError>) -> bool {
     false
 }
 
-fn granted(credentials: Option<aws_sdk_sts::types::Credentials>) -> Result<Granted, StsError> {
+fn issued(
+    credentials: Option<aws_sdk_sts::types::Credentials>,
+    how: &'static str,
+) -> Result<Issued, StsError> {
     let Some(credentials) = credentials else {
         return Err(StsError::Refused(
             "STS answered without credentials: is --sts-endpoint-url an STS?".to_owned(),
         ));
     };
     let expires = SystemTime::try_from(credentials.expiration).ok();
-    Ok(Granted {
+    Ok(Issued {
         expires,
         credentials: Credentials::new(
             credentials.access_key_id,
             credentials.secret_access_key,
             Some(credentials.session_token),
             expires,
-            "GetSessionToken",
+            how,
         ),
     })
 }

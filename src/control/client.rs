@@ -3,11 +3,11 @@
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::status::Status;
 use super::{Reply, Request, Versioned, place, read};
-use crate::auth::prompt::{own_terminal, terminal_ask};
+use crate::auth::prompt::{Question, own_terminal, terminal_ask};
 use crate::cli::{StatusArgs, TargetArgs, UnmountArgs};
 use crate::mount::MountError;
 
@@ -91,21 +91,39 @@ fn watch(args: &StatusArgs) -> Result<(), MountError> {
 /// `renew`.
 pub(crate) fn renew(args: &TargetArgs) -> Result<(), MountError> {
     let terminal = own_terminal();
+    let began = Instant::now();
     each(args.mountpoint.as_deref(), |mount| {
         mount.send(Request::Renew {
             terminal: terminal.is_some(),
+            ago: u64::try_from(began.elapsed().as_millis()).unwrap_or_default(),
         })?;
         loop {
             match mount.reply()? {
                 Some(Reply::Ask(question)) => {
                     let name = terminal.as_ref().map_or("/dev/tty", |(name, _)| name);
-                    let typed = terminal_ask(name, &question).ok();
-                    mount.send(Request::Answer { typed })?;
+                    answer_at(mount, name, question)?;
                 }
                 reply => return finish(reply),
             }
         }
     })
+}
+
+/// Has the person answer at this terminal. Whoever answers the same question elsewhere is
+/// first, so the mount is not kept waiting for this answer: it is sent when it comes.
+fn answer_at(mount: &Mount, terminal: &str, question: Question) -> Result<(), MountError> {
+    let stream = mount.stream.try_clone();
+    let mut stream =
+        stream.map_err(|error| MountError::Other(format!("the mount does not listen: {error}")))?;
+    let terminal = terminal.to_owned();
+    std::thread::spawn(move || {
+        let typed = terminal_ask(&terminal, &question).ok();
+        if let Ok(line) = Versioned::line(Request::Answer { typed }) {
+            // The mount may have its answer, and be gone.
+            let _ = stream.write_all(line.as_bytes());
+        }
+    });
+    Ok(())
 }
 
 /// `lock`.

@@ -23,8 +23,10 @@ pub(crate) enum Request {
     Status,
     /// A new one at each change, until the client goes.
     Watch,
-    /// A new session. With `terminal`, the client asks the person itself: [`Reply::Ask`].
-    Renew { terminal: bool },
+    /// A new session, whose code is given after the command was typed, so many milliseconds ago:
+    /// of several mounts that share a session the second needs no second code. With `terminal`,
+    /// the client asks the person itself: [`Reply::Ask`].
+    Renew { terminal: bool, ago: u64 },
     /// No session. The reply comes when nothing is served any more.
     Lock,
     /// The end of the mount.
@@ -99,9 +101,22 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read() {
-        let line = Versioned::line(Request::Renew { terminal: true }).unwrap();
-        assert_eq!(line, "{\"v\":1,\"command\":\"renew\",\"terminal\":true}\n");
-        assert!(matches!(read(&line), Ok(Request::Renew { terminal: true })));
+        let line = Versioned::line(Request::Renew {
+            terminal: true,
+            ago: 7,
+        })
+        .unwrap();
+        assert_eq!(
+            line,
+            "{\"v\":1,\"command\":\"renew\",\"terminal\":true,\"ago\":7}\n"
+        );
+        assert!(matches!(
+            read(&line),
+            Ok(Request::Renew {
+                terminal: true,
+                ago: 7
+            })
+        ));
         let line = Versioned::line(Reply::Done("x".to_owned())).unwrap();
         assert!(matches!(read(&line), Ok(Reply::Done(words)) if words == "x"));
     }

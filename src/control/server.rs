@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -129,7 +129,11 @@ async fn answer(stream: UnixStream, mounted: Arc<Mounted>) {
             let done = format!("{} is locked", mounted.place());
             connection.reply(Reply::Done(done)).await;
         }
-        Request::Renew { terminal } => renew(connection, &mounted, terminal).await,
+        Request::Renew { terminal, ago } => {
+            let now = mounted.sessions().now();
+            let after = now.checked_sub(Duration::from_millis(ago)).unwrap_or(now);
+            renew(connection, &mounted, terminal, after).await;
+        }
         Request::Unmount => {
             let outcome = tokio::select! {
                 outcome = mounted.unmount() => outcome,
@@ -184,12 +188,12 @@ async fn watch(mut connection: Connection, mounted: &Mounted) {
     }
 }
 
-async fn renew(mut connection: Connection, mounted: &Mounted, terminal: bool) {
+async fn renew(mut connection: Connection, mounted: &Mounted, terminal: bool, after: SystemTime) {
     let sessions = mounted.sessions();
     let asker = crate::auth::Asker::person();
     if !terminal {
         let outcome = tokio::select! {
-            outcome = sessions.ask_now(None, &asker) => outcome,
+            outcome = sessions.ask_now(after, None, &asker) => outcome,
             // The client went away, so nobody waits.
             _ = connection.next() => return,
         };
@@ -199,7 +203,7 @@ async fn renew(mut connection: Connection, mounted: &Mounted, terminal: bool) {
     // Whoever talks to the client has the connection; between questions it rests here.
     let resting = Arc::new(Mutex::new(Some(connection)));
     let ask: Arc<dyn Ask> = Arc::new(Client(Arc::clone(&resting)));
-    let outcome = sessions.ask_now(Some(ask), &asker).await;
+    let outcome = sessions.ask_now(after, Some(ask), &asker).await;
     let connection = resting.lock().take();
     if let Some(mut connection) = connection {
         connection.reply(renewed(mounted, outcome)).await;
@@ -218,7 +222,7 @@ fn renewed(mounted: &Mounted, outcome: Result<Arc<Session>, AuthError>) -> Reply
 
 fn granted(mounted: &Mounted, session: &Session) -> String {
     let until = match session.expires {
-        Some(at) => format!("until {}", crate::auth::clock::wall_time(at)),
+        Some(at) => format!("until {}", crate::clock::wall_time(at)),
         None => "without an end".to_owned(),
     };
     format!("{} has a session {until}", mounted.place())
@@ -231,10 +235,11 @@ impl Ask for Client {
     fn ask(&self, question: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
         let resting = Arc::clone(&self.0);
         async move {
-            let Some(mut connection) = resting.lock().take() else {
+            let life = question.life;
+            let mut borrowed = Borrowed::new(&resting);
+            let Some(connection) = &mut borrowed.connection else {
                 return Err(PromptError::Cancelled);
             };
-            let life = question.life;
             let conversation = async {
                 if !connection.reply(Reply::Ask(question)).await {
                     return Err(PromptError::Cancelled);
@@ -245,12 +250,32 @@ impl Ask for Client {
                     _ => Err(PromptError::Cancelled),
                 }
             };
-            let answer = tokio::time::timeout(life, conversation)
+            tokio::time::timeout(life, conversation)
                 .await
-                .unwrap_or(Err(PromptError::TimedOut));
-            *resting.lock() = Some(connection);
-            answer
+                .unwrap_or(Err(PromptError::TimedOut))
         }
         .boxed()
+    }
+}
+
+/// The connection while a question is open on it. It goes back also when somebody else has
+/// answered, and the question is dropped: the client wants to hear how it ended.
+struct Borrowed<'a> {
+    connection: Option<Connection>,
+    place: &'a Mutex<Option<Connection>>,
+}
+
+impl<'a> Borrowed<'a> {
+    fn new(place: &'a Mutex<Option<Connection>>) -> Self {
+        Self {
+            connection: place.lock().take(),
+            place,
+        }
+    }
+}
+
+impl Drop for Borrowed<'_> {
+    fn drop(&mut self) {
+        *self.place.lock() = self.connection.take();
     }
 }

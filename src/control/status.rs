@@ -73,6 +73,11 @@ pub(crate) struct Session {
     pub(crate) expires: Option<String>,
     /// Seconds since the code.
     pub(crate) mfa_age: Option<u64>,
+    /// When a new code will be needed, RFC 3339: told when that is soon and the mount is in use.
+    /// `renew` gives one before.
+    pub(crate) renewal_offered_until: Option<String>,
+    /// How many seconds old a code may become in this bucket, as far as that is known.
+    pub(crate) mfa_age_limit: Option<u64>,
     /// Until when nobody is asked again, RFC 3339.
     pub(crate) cooling_down_until: Option<String>,
     /// How often somebody was asked.
@@ -155,11 +160,15 @@ impl Status {
             .as_deref()
             .map_or_else(|| "no end".to_owned(), local_time);
         let _ = match (session.state.as_str(), &session.reason) {
-            ("live", _) => writeln!(
-                text,
-                "  session   live until {until}, code given {} s ago",
-                session.mfa_age.unwrap_or_default()
-            ),
+            ("live", _) => match session.mfa_age {
+                Some(age) => {
+                    writeln!(
+                        text,
+                        "  session   live until {until}, code given {age} s ago"
+                    )
+                }
+                None => writeln!(text, "  session   live until {until}, without a code"),
+            },
             (state, Some(reason)) => writeln!(text, "  session   {state}: {reason}"),
             (state, None) => writeln!(text, "  session   {state}"),
         };
@@ -168,6 +177,19 @@ impl Status {
             let _ = writeln!(
                 text,
                 "  prompts   none before {until}; `s3mfa-mount renew` asks at once"
+            );
+        }
+        if let Some(until) = &session.renewal_offered_until {
+            let until = local_time(until);
+            let _ = writeln!(
+                text,
+                "  renewal   a new code is needed at {until}; `s3mfa-mount renew` gives it one before"
+            );
+        }
+        if let Some(limit) = session.mfa_age_limit {
+            let _ = writeln!(
+                text,
+                "  limit     this bucket wants codes no older than {limit} s"
             );
         }
         let _ = writeln!(text, "  profile   {} ({})", self.profile, self.credentials);

@@ -142,7 +142,7 @@ impl FileSystem {
             }
             "content-type" => facts.content_type.clone(),
             "sse" => facts.sse.clone(),
-            "last-modified" => Some(crate::auth::clock::rfc3339(object.modified)),
+            "last-modified" => Some(crate::clock::rfc3339(object.modified)),
             "url" => Some(self.bucket.url(&key)),
             _ => None,
         };

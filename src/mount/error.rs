@@ -58,6 +58,12 @@ impl From<ConfigError> for MountError {
     }
 }
 
+impl From<crate::aws::AwsError> for MountError {
+    fn from(error: crate::aws::AwsError) -> Self {
+        Self::Usage(error.to_string())
+    }
+}
+
 impl From<AuthError> for MountError {
     fn from(error: AuthError) -> Self {
         match error {

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{MountError, Mounted};
+use super::{MountError, Mounted, notification};
+use crate::auth::Asker;
 use crate::auth::session::Phase;
+use crate::clock::wall_time;
 use crate::config::Config;
 use crate::fs::aside::Notice;
 use crate::fs::index::Index;
@@ -19,33 +21,21 @@ const TIDYING: Duration = Duration::from_secs(1);
 /// After how many of those what could not be stored is tried again.
 const RETRY: u32 = 15;
 
-/// Where things are kept: `$XDG_STATE_HOME/s3mfa-mount`, see the XDG Base Directory
-/// Specification.
+/// Where things are kept.
 pub(crate) fn directory() -> Result<PathBuf, MountError> {
-    let named = |name: &str| {
-        let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
-        Some(PathBuf::from(value)).filter(|path| path.is_absolute())
-    };
-    if let Some(state) = named("XDG_STATE_HOME") {
-        return Ok(state.join("s3mfa-mount"));
-    }
-    if let Some(home) = named("HOME") {
-        return Ok(home.join(".local/state/s3mfa-mount"));
-    }
-    if nix::unistd::getuid().is_root() {
-        return Ok(PathBuf::from("/var/lib/s3mfa-mount"));
-    }
-    Err(MountError::Other(
-        "there is no place for unsaved writes: set HOME or XDG_STATE_HOME, or mount with \
-         --read-only"
-            .to_owned(),
-    ))
+    crate::access::state_directory().ok_or_else(|| {
+        MountError::Other(
+            "there is no place for unsaved writes: set HOME or XDG_STATE_HOME, or mount with \
+             --read-only"
+                .to_owned(),
+        )
+    })
 }
 
 /// A name for files that belong to one bucket at one endpoint.
-fn of_bucket(config: &Config) -> String {
+pub(super) fn of_bucket(config: &Config) -> String {
     let mut hasher = DefaultHasher::new();
-    (&config.endpoints.s3, &config.bucket).hash(&mut hasher);
+    (&config.access.endpoints.urls.s3, &config.bucket).hash(&mut hasher);
     format!("{:016x}", hasher.finish())
 }
 
@@ -68,9 +58,9 @@ pub(super) fn open(config: &Config) -> Result<(Keeping, Vec<Found>), MountError>
     }
     let directory = directory()?;
     let owner = Owner {
-        endpoint: config.endpoints.s3.clone().unwrap_or_default(),
+        endpoint: config.access.endpoints.urls.s3.clone().unwrap_or_default(),
         bucket: config.bucket.clone(),
-        principal: config.identity.principal(),
+        principal: config.access.identity.principal(),
     };
     let explain = |error: crate::spool::SpoolError| {
         MountError::Other(format!(
@@ -114,6 +104,7 @@ fn tell_of(others: &[crate::spool::Elsewhere], root: &Path) {
 pub(super) async fn keep(mounted: Arc<Mounted>) {
     let mut phases = mounted.sessions.phases();
     let mut notices = mounted.fs.notices();
+    let mut offers = mounted.sessions.offers();
     let mut ticks = 0_u32;
     let mut was_live = false;
     loop {
@@ -124,6 +115,9 @@ pub(super) async fn keep(mounted: Arc<Mounted>) {
         was_live = is_live;
         tokio::select! {
             changed = phases.changed() => if changed.is_err() { return },
+            offered = offers.changed() => if offered.is_ok() {
+                tokio::spawn(offer(Arc::clone(&mounted)));
+            },
             notice = notices.recv() => if let Ok(notice) = notice { notify(&notice).await },
             () = tokio::time::sleep(TIDYING) => {
                 ticks = ticks.wrapping_add(1);
@@ -132,6 +126,30 @@ pub(super) async fn keep(mounted: Arc<Mounted>) {
                 }
                 tidy(&mounted.fs).await;
             }
+        }
+    }
+}
+
+/// Offers a new code before one is needed. Only a click asks for it: a dialog that nobody wants just
+/// now would be in the way.
+async fn offer(mounted: Arc<Mounted>) {
+    let Some(end) = mounted.sessions.offered() else {
+        return;
+    };
+    let title = format!(
+        "{} needs a new MFA code at {}",
+        mounted.place(),
+        wall_time(end)
+    );
+    let text = "Nothing is lost without one: who needs the mount then is asked.";
+    let left = end
+        .duration_since(mounted.sessions.now())
+        .unwrap_or_default();
+    if notification::ask("dialog-password", &title, text, "Enter a code", left).await {
+        let now = mounted.sessions.now();
+        let renewed = mounted.sessions.ask_now(now, None, &Asker::person()).await;
+        if let Err(error) = renewed {
+            tracing::info!("the session goes on as it is: {error}");
         }
     }
 }
@@ -145,9 +163,6 @@ pub(super) async fn tidy(fs: &Arc<FileSystem>) {
 /// Tells the desktop, if there is one, of a file that was stored beside its name, or cannot be
 /// stored.
 async fn notify(notice: &Notice) {
-    if std::env::var_os("DBUS_SESSION_BUS_ADDRESS").is_none() {
-        return;
-    }
     let (title, text) = match notice {
         Notice::Aside(aside) => (
             match aside.why {
@@ -161,13 +176,5 @@ async fn notify(notice: &Notice) {
             format!("{key}: {why}. It is kept on this machine."),
         ),
     };
-    let notified = tokio::process::Command::new("notify-send")
-        .args(["-a", "s3mfa-mount", "-i", "dialog-warning", title])
-        .arg(text)
-        .stdin(std::process::Stdio::null())
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .kill_on_drop(true)
-        .status();
-    let _ = tokio::time::timeout(Duration::from_secs(5), notified).await;
+    notification::tell("dialog-warning", title, &text).await;
 }

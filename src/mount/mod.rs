@@ -3,6 +3,7 @@
 mod error;
 mod keeping;
 mod mounted;
+mod notification;
 pub(crate) mod place;
 mod signals;
 
@@ -11,23 +12,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_sdk_s3::config::BehaviorVersion;
-use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
-use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
-use aws_types::region::Region;
 use fuser::{MountOption, SessionACL};
 use sd_notify::NotifyState;
 use tokio::sync::{oneshot, watch};
 
-use crate::auth::clock::{Clock, SystemClock, wall_time};
-use crate::auth::login::{PlainLogin, SessionTokenLogin, Subject};
-use crate::auth::prompt::Selection;
-use crate::auth::session::{Login, Phase};
-use crate::auth::sts::Sts;
+use crate::access::{Entry, Purpose};
+use crate::auth::session::Phase;
 use crate::auth::{Asker, Reason, Sessions};
 use crate::cli::MountArgs;
-use crate::config::{Allow, Config, Endpoints, Rung, Surroundings};
+use crate::clock::{Clock, wall_time};
+use crate::config::{Allow, Config, Surroundings};
 use crate::control::server::Socket;
 use crate::fs::fuse::Fuse;
 use crate::fs::kernel::KernelCache;
@@ -117,51 +111,21 @@ fn layers(
     config: &Config,
     attached: &Arc<AtomicBool>,
 ) -> Result<(Arc<Sessions>, Arc<Bucket>), MountError> {
-    let http = http_client(&config.endpoints)?;
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let identity = &config.identity;
-    let login: Arc<dyn Login> = match &identity.rung {
-        Rung::Plain => Arc::new(PlainLogin::new(identity.keys.clone())),
-        Rung::SessionToken { serial, duration } => {
-            let mut sts = aws_sdk_sts::Config::builder()
-                .behavior_version(BehaviorVersion::v2026_01_12())
-                .http_client(http.clone())
-                .region(Region::new(config.endpoints.region.clone()))
-                .credentials_provider(identity.keys.clone());
-            if let Some(url) = &config.endpoints.sts {
-                sts = sts.endpoint_url(url);
-            }
-            let place = match &config.endpoints.sts {
-                Some(url) => url.clone(),
-                None => format!("the region {}", config.endpoints.region),
-            };
-            let ask = Selection::new(
-                config.prompt.wanted,
-                config.prompt.program.clone(),
-                config.prompt.process.clone(),
-                Arc::clone(attached),
-            );
-            let subject = Subject {
-                bucket: config.source(),
-                mountpoint: config.mountpoint.display().to_string(),
-                profile: identity.profile.clone(),
-            };
-            Arc::new(SessionTokenLogin::new(
-                Sts::new(sts.build(), place),
-                subject,
-                serial.clone(),
-                *duration,
-                Arc::new(ask),
-                Arc::clone(&clock),
-            ))
-        }
+    let access = &config.access;
+    let purpose = Purpose {
+        lines: vec![
+            ("Bucket", config.source()),
+            ("Mounted at", config.mountpoint.display().to_string()),
+        ],
+        bucket: Some(keeping::of_bucket(config)),
+        attached: Arc::clone(attached),
     };
-    let sessions = Sessions::new(login, clock, config.patience);
+    let Entry { aws, ladder, .. } = crate::access::entry(access, purpose)?;
+    let clock: Arc<dyn Clock> = Arc::new(aws.clock.clone());
+    let sessions = Sessions::new(ladder, clock, access.patience);
     let endpoint = Endpoint {
-        http,
-        region: config.endpoints.region.clone(),
-        url: config.endpoints.s3.clone(),
-        path_style: config.endpoints.path_style,
+        region: aws.endpoints.region.clone(),
+        aws,
         max_requests: config.max_requests,
         settings: config.settings.clone(),
         download: Arc::new(Limit::new(config.download_limit)),
@@ -171,24 +135,6 @@ fn layers(
     };
     let bucket = Bucket::new(&config.bucket, endpoint, Arc::clone(&sessions));
     Ok((sessions, Arc::new(bucket)))
-}
-
-fn http_client(endpoints: &Endpoints) -> Result<SharedHttpClient, MountError> {
-    let mut trust = TrustStore::default();
-    if let Some(path) = &endpoints.ca_bundle {
-        let pem = std::fs::read(path)
-            .map_err(|error| MountError::Usage(format!("{}: {error}", path.display())))?;
-        trust = trust.with_pem_certificate(pem);
-    }
-    let tls = TlsContext::builder()
-        .with_trust_store(trust)
-        .build()
-        .map_err(|error| MountError::Other(format!("TLS cannot be set up: {error}")))?;
-    Ok(aws_smithy_http_client::Builder::new()
-        .pool_idle_timeout(Duration::from_secs(60))
-        .tls_provider(Provider::Rustls(CryptoMode::Ring))
-        .tls_context(tls)
-        .build_https())
 }
 
 /// Opens the first session and looks at the bucket, unless the mount is lazy.

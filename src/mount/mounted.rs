@@ -10,10 +10,10 @@ use tokio::sync::watch;
 
 use super::signals::EndSignals;
 use super::{MountError, place};
-use crate::auth::clock::rfc3339;
 use crate::auth::session::Phase;
-use crate::auth::{Reason, Sessions};
-use crate::config::{Config, Rung};
+use crate::auth::{Reason, Rung, Sessions};
+use crate::clock::rfc3339;
+use crate::config::Config;
 use crate::control::status::{self, Status};
 use crate::fs::FileSystem;
 use crate::fs::kernel::KernelCache;
@@ -216,17 +216,23 @@ impl Mounted {
             prefix: self.config.prefix.clone(),
             mountpoint: self.mountpoint.display().to_string(),
             pid: std::process::id(),
-            profile: self.config.identity.profile.clone(),
-            credentials: match self.config.identity.rung {
-                Rung::SessionToken { .. } => "session-token".to_owned(),
-                Rung::Plain => "plain".to_owned(),
-            },
+            profile: self.config.access.identity.profile.clone(),
+            credentials: self
+                .sessions
+                .rung()
+                .map_or("none yet", Rung::name)
+                .to_owned(),
             session: status::Session {
                 state: state.to_owned(),
                 reason,
                 generation: session.as_ref().map(|s| s.generation.0),
                 expires: session.as_ref().and_then(|s| s.expires).map(rfc3339),
-                mfa_age: session.as_ref().map(|s| self.sessions.age(s).as_secs()),
+                mfa_age: session
+                    .as_ref()
+                    .filter(|s| s.rung.has_code())
+                    .map(|s| self.sessions.age(s).as_secs()),
+                renewal_offered_until: self.sessions.offered().map(rfc3339),
+                mfa_age_limit: self.sessions.age_limit().map(|limit| limit.as_secs()),
                 cooling_down_until: self.sessions.cooling_down_until().map(rfc3339),
                 prompts: self.sessions.renewals(),
             },

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OnceCell, Semaphore};
@@ -13,7 +14,7 @@ use super::s3::{Body, Endpoint, S3};
 use super::support::Support;
 use super::verdict::{Action, Evidence, FRESH, Scope, Verdict};
 use super::{Object, Page, Query, StoreError};
-use crate::auth::{Asker, Generation, Reason, Session, Sessions};
+use crate::auth::{Asker, AuthError, Generation, Reason, Session, Sessions};
 
 /// How many sessions one request may wear out: its own, and one more for a race.
 const RENEWALS: u32 = 2;
@@ -63,7 +64,7 @@ impl Lease {
 impl Bucket {
     /// Reaches the bucket `name` with the sessions of `sessions`.
     pub(crate) fn new(name: &str, endpoint: Endpoint, sessions: Arc<Sessions>) -> Self {
-        let support = match endpoint.url {
+        let support = match endpoint.aws.endpoints.urls.s3 {
             // AWS itself honours them all.
             None => Support::FULL,
             Some(ref url) if is_aws(url) => Support::FULL,
@@ -85,7 +86,7 @@ impl Bucket {
     /// Where an object is, for people.
     pub(crate) fn url(&self, key: &str) -> String {
         let endpoint = self.endpoint.read();
-        match &endpoint.url {
+        match &endpoint.aws.endpoints.urls.s3 {
             Some(url) => format!("{}/{}/{key}", url.trim_end_matches('/'), self.name),
             None => format!(
                 "https://{}.s3.{}.amazonaws.com/{key}",
@@ -173,6 +174,8 @@ impl Bucket {
             renewals: 0,
             replays: 0,
             denied: false,
+            climbed: false,
+            outgrown: None,
         })
     }
 
@@ -229,40 +232,63 @@ impl Bucket {
     /// better, and asking for a code would not end.
     fn is_misfit(&self, lease: &Lease) -> bool {
         let age = self.sessions.age(&lease.session);
-        age < FRESH && !self.evidence.lock().is_accepted(lease.generation())
+        lease.session.is_new && age < FRESH && !self.evidence.lock().is_accepted(lease.generation())
     }
 
-    /// Whether a 403 is meant, rather than a sign of a session that has worn out.
-    async fn is_real(&self, lease: &Lease, scope: &Scope) -> bool {
+    /// What a 403 means.
+    async fn judge(&self, lease: &Lease, scope: &Scope) -> Judgement {
+        if lease.session.credentials.session_token().is_none() {
+            // Long-term keys do not wear out.
+            return Judgement::Real;
+        }
         let generation = lease.generation();
-        let age = self.sessions.age(&lease.session);
+        let mut age = self.sessions.age(&lease.session);
+        if !lease.session.is_new && !self.evidence.lock().is_accepted(generation) {
+            // Found, and never seen to work: it may be dead however young it is.
+            age = age.max(FRESH);
+        }
         let verdict = self.evidence.lock().denied(generation, age, scope);
         match verdict {
-            Verdict::Real => true,
-            Verdict::Renew => false,
-            Verdict::Ask(witness) => {
-                let answer = match witness.action {
-                    // A witness changes nothing, so it is one of these two.
-                    Action::Read | Action::Write | Action::Delete => {
-                        self.requests.head.fetch_add(1, Ordering::Relaxed);
-                        lease.s3.head(&witness.key).await.map(drop)
+            Verdict::Real => Judgement::Real,
+            Verdict::Ask(witness) => match self.still_works(lease, &witness).await {
+                true => Judgement::Real,
+                false => Judgement::WornOut,
+            },
+            Verdict::Renew => {
+                let elsewhere = self.evidence.lock().elsewhere(generation, scope);
+                match elsewhere {
+                    Some(witness) if self.still_works(lease, &witness).await => {
+                        self.evidence.lock().limit(scope);
+                        Judgement::TooOldHere
                     }
-                    Action::List => {
-                        self.requests.list.fetch_add(1, Ordering::Relaxed);
-                        let query = Query {
-                            prefix: witness.key,
-                            limit: Some(1),
-                            ..Query::default()
-                        };
-                        lease.s3.list(&query).await.map(drop)
-                    }
-                };
-                !matches!(
-                    answer.map_err(|f| f.kind),
-                    Err(Kind::Token | Kind::Denied | Kind::Bare)
-                )
+                    _ => Judgement::WornOut,
+                }
             }
         }
+    }
+
+    /// Whether something that worked with a session before works with it now.
+    async fn still_works(&self, lease: &Lease, witness: &Scope) -> bool {
+        let answer = match witness.action {
+            // A witness changes nothing, so it is one of these two.
+            Action::Read | Action::Write | Action::Delete => {
+                self.requests.head.fetch_add(1, Ordering::Relaxed);
+                lease.s3.head(&witness.key).await.map(drop)
+            }
+            Action::List => {
+                self.requests.list.fetch_add(1, Ordering::Relaxed);
+                let query = Query {
+                    prefix: witness.key.clone(),
+                    limit: Some(1),
+                    ..Query::default()
+                };
+                lease.s3.list(&query).await.map(drop)
+            }
+        };
+        !matches!(
+            answer.map_err(|f| f.kind),
+            Err(Kind::Token | Kind::Denied | Kind::Bare)
+        )
     }
 
     /// Remembers a denial that is real.
@@ -279,6 +305,16 @@ impl Bucket {
     }
 }
 
+/// What a 403 means.
+enum Judgement {
+    /// The policy means it.
+    Real,
+    /// The session has ended, or is too old for the bucket.
+    WornOut,
+    /// The session is too old for this part of the bucket, and good for the rest.
+    TooOldHere,
+}
+
 /// Something that is tried with one session after another, until it works or cannot.
 pub(crate) struct Attempt<'a> {
     bucket: &'a Bucket,
@@ -289,6 +325,10 @@ pub(crate) struct Attempt<'a> {
     replays: u32,
     /// A denial was answered with a new session already: the next one is real.
     denied: bool,
+    /// It was answered with a session that stands higher.
+    climbed: bool,
+    /// How old the code was whose session had worn out.
+    outgrown: Option<Duration>,
 }
 
 impl Attempt<'_> {
@@ -323,12 +363,23 @@ impl Attempt<'_> {
                 if self.denied || !may_end_it {
                     return Err(StoreError::Denied(failure.text));
                 }
-                if bucket.is_real(lease, &self.scope).await {
-                    bucket.settle(lease, &self.scope, &failure);
-                    return Err(StoreError::Denied(failure.text));
+                let reason = Reason::TooOld(sessions.age(&lease.session));
+                match bucket.judge(lease, &self.scope).await {
+                    Judgement::Real => return self.climb(failure).await,
+                    Judgement::TooOldHere => {
+                        self.denied = true;
+                        let generation = failure.generation;
+                        let session = sessions.refresh(generation, reason, self.asker).await?;
+                        self.lease = bucket.sign_with(session);
+                        return Ok(());
+                    }
+                    Judgement::WornOut => {
+                        self.denied = true;
+                        let session = &lease.session;
+                        self.outgrown = session.rung.has_mfa().then(|| sessions.age(session));
+                        reason
+                    }
                 }
-                self.denied = true;
-                Reason::TooOld(sessions.age(&self.lease.session))
             }
             Kind::Region(region) if self.bucket.move_to(&region) => {
                 self.lease = self.bucket.sign_with(Arc::clone(&self.lease.session));
@@ -350,9 +401,38 @@ impl Attempt<'_> {
         Ok(())
     }
 
+    /// What a session without MFA is denied, one with MFA may be allowed: goes there, if there is a
+    /// way. If not, the denial stands.
+    async fn climb(&mut self, failure: Failure) -> Result<(), StoreError> {
+        let (bucket, lease) = (self.bucket, &self.lease);
+        match bucket.sessions.climb(&lease.session, self.asker).await {
+            Ok(Some(session)) => {
+                (self.denied, self.climbed) = (true, true);
+                self.lease = bucket.sign_with(session);
+                Ok(())
+            }
+            Err(AuthError::NoDevice(why)) => {
+                Err(StoreError::Denied(format!("{}; {why}", failure.text)))
+            }
+            Err(error) => Err(error.into()),
+            Ok(None) => {
+                bucket.settle(lease, &self.scope, &failure);
+                Err(StoreError::Denied(failure.text))
+            }
+        }
+    }
+
     fn note(&self) {
         let mut evidence = self.bucket.evidence.lock();
         evidence.worked(self.lease.generation(), &self.scope);
+        drop(evidence);
+        let sessions = &self.bucket.sessions;
+        if self.climbed {
+            sessions.worked(&self.lease.session);
+        }
+        if let Some(age) = self.outgrown {
+            sessions.learn_age_limit(age);
+        }
     }
 }
 

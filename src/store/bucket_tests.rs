@@ -1,45 +1,12 @@
 //! The gate against the sandbox, with both clocks in the test's hand.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_sdk_s3::config::BehaviorVersion;
-use aws_types::region::Region;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use s3mfa_sandbox::{Device, ExpiryStyle, Sandbox, policies};
-use secrecy::SecretString;
+use s3mfa_sandbox::{ExpiryStyle, Sandbox, policies};
 
 use super::*;
-use crate::auth::clock::Clock;
-use crate::auth::login::{SessionTokenLogin, Subject};
-use crate::auth::prompt::{Ask, PromptError, Question};
-use crate::auth::session::Patience;
-use crate::auth::sts::Sts;
-
-/// The sandbox's clock, as the daemon's.
-#[derive(Debug)]
-struct Shared(s3mfa_sandbox::Clock);
-
-impl Clock for Shared {
-    fn now(&self) -> SystemTime {
-        self.0.now()
-    }
-}
-
-/// A person who answers at once, with the device at hand.
-struct Prompt {
-    device: Device,
-    asked: Arc<AtomicU64>,
-}
-
-impl Ask for Prompt {
-    fn ask(&self, _: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let code = self.device.unspent_code();
-        async move { Ok(code.into()) }.boxed()
-    }
-}
+use crate::auth::testing::{Person, aws, sessions};
 
 struct Scene {
     sandbox: Sandbox,
@@ -68,49 +35,16 @@ fn scene() -> Scene {
     for key in ["a", "open/a", "open/b", "secret/a", "secret/b"] {
         docs.put(key, key.to_owned());
     }
-    let http = aws_smithy_http_client::Builder::new().build_http();
-    let keys = aws_credential_types::Credentials::new(
-        alice.access_key_id(),
-        alice.secret_access_key(),
-        None,
-        None,
-        "test",
-    );
-    let sts = aws_sdk_sts::Config::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(http.clone())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(sandbox.endpoint())
-        .credentials_provider(keys)
-        .build();
-    let clock: Arc<dyn Clock> = Arc::new(Shared(sandbox.clock().clone()));
+    let aws = aws(&sandbox);
     let asked = Arc::<AtomicU64>::default();
-    let subject = Subject {
-        bucket: "docs".to_owned(),
-        mountpoint: "/mnt".to_owned(),
-        profile: "default".to_owned(),
+    let person = Person {
+        device: device.clone(),
+        asked: Arc::clone(&asked),
     };
-    let login = SessionTokenLogin::new(
-        Sts::new(sts, sandbox.endpoint().to_owned()),
-        subject,
-        device.serial().to_owned(),
-        Some(7200),
-        Arc::new(Prompt {
-            device,
-            asked: Arc::clone(&asked),
-        }),
-        Arc::clone(&clock),
-    );
-    let patience = Patience {
-        wait: Duration::from_secs(30),
-        cool_down: Duration::from_secs(60),
-    };
-    let sessions = Sessions::new(Arc::new(login), clock, patience);
+    let sessions = sessions(&aws, &sandbox, &alice, &device, 7200, Arc::new(person));
     let endpoint = Endpoint {
-        http,
+        aws,
         region: "us-east-1".to_owned(),
-        url: Some(sandbox.endpoint().to_owned()),
-        path_style: true,
         max_requests: 64,
         settings: crate::store::write::Settings::default(),
         download: Arc::new(crate::store::limit::Limit::new(None)),
@@ -186,7 +120,7 @@ async fn a_prefix_with_its_own_age_limit_is_learned() {
     scene
         .bucket
         .sessions
-        .ask_now(None, &Asker::person())
+        .ask_now(scene.bucket.sessions.now(), None, &Asker::person())
         .await
         .unwrap();
     scene.head("secret/a").await.unwrap();
@@ -268,7 +202,13 @@ async fn an_absent_key_is_absent_and_a_broken_server_is_not() {
 async fn a_store_that_never_accepts_a_session_asks_for_no_other() {
     let scene = scene();
     let person = Asker::person();
-    scene.bucket.sessions.ask_now(None, &person).await.unwrap();
+    let now = scene.bucket.sessions.now();
+    scene
+        .bucket
+        .sessions
+        .ask_now(now, None, &person)
+        .await
+        .unwrap();
     scene.sandbox.sessions().revoke_all();
     for _ in 0..3 {
         let refused = scene.head("a").await;

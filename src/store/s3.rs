@@ -13,7 +13,8 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::primitives::{ByteStream, DateTime};
 use aws_sdk_s3::types::RequestPayer;
-use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
+use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::{Failure, Kind};
@@ -21,6 +22,7 @@ use super::limit::Limit;
 use super::write::{Settings, facts, tag};
 use super::{Entry, Object, Page, Query};
 use crate::auth::{Generation, Session};
+use crate::aws::Aws;
 
 /// How long one attempt may take until its answer begins.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -37,14 +39,10 @@ pub(crate) const PAUSE: Duration = Duration::from_secs(1);
 /// How S3 is reached.
 #[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
-    /// The HTTP client, shared by all sessions so that connections outlive them.
-    pub(crate) http: SharedHttpClient,
-    /// The region to sign for.
+    /// Its HTTP client is shared by all sessions, so that connections outlive them.
+    pub(crate) aws: Arc<Aws>,
+    /// The region to sign for: that of [`Self::aws`] until S3 names another.
     pub(crate) region: String,
-    /// Another store than AWS.
-    pub(crate) url: Option<String>,
-    /// `bucket` in the path rather than in the host name.
-    pub(crate) path_style: bool,
     /// How many requests may run at once.
     pub(crate) max_requests: usize,
     /// How objects are written, and who pays.
@@ -113,9 +111,16 @@ impl S3 {
             .with_initial_backoff(endpoint.pause);
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(endpoint.http.clone())
+            .http_client(endpoint.aws.http.clone())
+            .time_source(endpoint.aws.clock.clone())
+            // The clock is corrected for all services at once; doing it twice would undo it.
+            .disable_clock_skew_correction(true)
+            .interceptor(endpoint.aws.timekeeper())
+            .retry_classifier(TooSkewed)
             .region(Region::new(endpoint.region.clone()))
-            .force_path_style(endpoint.path_style)
+            .use_fips(endpoint.aws.endpoints.fips)
+            .use_dual_stack(endpoint.aws.endpoints.dual_stack)
+            .force_path_style(endpoint.aws.endpoints.path_style)
             .credentials_provider(session.credentials.clone())
             // Expiry, single flight and refusals are the gate's; a second cache would serve
             // dead credentials.
@@ -131,9 +136,7 @@ impl S3 {
                     .grace_period(STALL)
                     .build(),
             );
-        if let Some(url) = &endpoint.url {
-            config = config.endpoint_url(url);
-        }
+        config.set_endpoint_url(endpoint.aws.endpoints.urls.s3.clone());
         Self {
             client: aws_sdk_s3::Client::from_conf(config.build()),
             bucket,
@@ -326,6 +329,29 @@ impl S3 {
     pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         slot.map_err(|_| Failure::new(Kind::Other, self.generation, "the mount is ending"))
+    }
+}
+
+/// What S3 refused because of this machine's clock is sent again: the refusal has put it right.
+#[derive(Debug)]
+struct TooSkewed;
+
+impl ClassifyRetry for TooSkewed {
+    fn name(&self) -> &'static str {
+        "TooSkewed"
+    }
+
+    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let response = context.response();
+        let refused = response.filter(|response| response.status().as_u16() == 403);
+        let body = refused.and_then(|response| response.body().bytes());
+        let code = b"<Code>RequestTimeTooSkewed</Code>";
+        let is_about_time =
+            body.is_some_and(|body| body.windows(code.len()).any(|window| window == code));
+        match is_about_time {
+            true => RetryAction::transient_error(),
+            false => RetryAction::NoActionIndicated,
+        }
     }
 }
 

@@ -150,6 +150,29 @@ impl Evidence {
         self.witness.clone().map_or(without_witness, Verdict::Ask)
     }
 
+    /// Something harmless that works in another area, to find out whether a session that has worn
+    /// out for this scope has done so for all.
+    pub(crate) fn elsewhere(&self, generation: Generation, scope: &Scope) -> Option<Scope> {
+        if generation != self.generation {
+            return None;
+        }
+        let here = scope.area();
+        let other = self
+            .allowed
+            .iter()
+            .find(|((action, prefix), _)| action.is_harmless() && *prefix != here.1);
+        other.map(|((action, _), key)| Scope {
+            action: *action,
+            key: key.clone(),
+        })
+    }
+
+    /// A session wears out for this scope before it does for others.
+    pub(crate) fn limit(&mut self, scope: &Scope) {
+        make_room(self.age_limited.len(), || self.age_limited.clear());
+        self.age_limited.insert(scope.area());
+    }
+
     /// The denial was found to be real. Returns whether it is the first in its area.
     pub(crate) fn settle(&mut self, generation: Generation, age: Duration, scope: &Scope) -> bool {
         if generation < self.generation {

@@ -4,7 +4,9 @@
 //! that a dialog that hangs can be ended, one that crashes takes nothing along, and none
 //! outlives the daemon.
 
+mod browser;
 pub(crate) mod helper;
+mod panel;
 mod pinentry;
 mod process;
 mod screen;
@@ -16,14 +18,29 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 
+pub(crate) use browser::open_browser;
+pub(crate) use panel::Panel;
 pub(crate) use process::CodeProcess;
 pub(crate) use screen::own_terminal;
 pub(crate) use select::{Selection, Wanted};
 pub(crate) use terminal::ask_on as terminal_ask;
 
+/// What is wanted of the person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) enum Wish {
+    /// The six digits of a device.
+    Code,
+    /// Some other words.
+    Words,
+    /// To do what the description says, elsewhere. An answer is only that it was read.
+    Deed,
+}
+
 /// What a dialog shows.
 #[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Question {
+    /// What for.
+    pub(crate) wish: Wish,
     /// The window's title.
     pub(crate) title: String,
     /// Bucket, profile, device, reason: a line each.

@@ -1,10 +1,10 @@
 //! The pinentry driver, as it runs inside the helper process.
 
-use pinentry::{Error, PassphraseInput, unix};
+use pinentry::{ConfirmationDialog, Error, PassphraseInput, unix};
 use secrecy::ExposeSecret;
 
 use super::screen::Screen;
-use super::{PromptError, Question};
+use super::{PromptError, Question, Wish};
 
 /// The longest Assuan line is 1,000 bytes, and the crate panics on a longer one. Escaping
 /// makes at most three bytes of one; 900 leave room for the command.
@@ -16,11 +16,11 @@ pub(crate) fn ask(
     screen: &Screen,
     question: &Question,
 ) -> Result<String, PromptError> {
+    if question.wish == Wish::Deed {
+        return confirm(program, screen, question);
+    }
     let Some(mut input) = PassphraseInput::with_binary(program) else {
-        return Err(PromptError::Unavailable(format!(
-            "the pinentry program `{program}` is not installed (apt-get install \
-             pinentry-curses, or pinentry-gnome3 for a desktop)"
-        )));
+        return Err(missing(program));
     };
     let description = fit(&question.description);
     let error = question.error.as_deref().map(fit);
@@ -36,7 +36,11 @@ pub(crate) fn ask(
         .with_title(&question.title)
         .with_description(&description)
         .with_prompt(&question.prompt)
-        .with_ok("Unlock")
+        .with_ok(if question.wish == Wish::Code {
+            "Unlock"
+        } else {
+            "OK"
+        })
         .with_cancel("Cancel")
         .with_timeout(life)
         .with_unix_options(options.build());
@@ -45,21 +49,60 @@ pub(crate) fn ask(
     }
     match input.interact() {
         Ok(typed) => Ok(typed.expose_secret().to_owned()),
-        Err(Error::Cancelled) => Err(PromptError::Cancelled),
-        Err(Error::Timeout) => Err(PromptError::TimedOut),
-        Err(Error::Gpg(error)) => Err(PromptError::Unavailable(match error.code() {
+        Err(error) => Err(explain(program, error)),
+    }
+}
+
+/// Shows something that is done elsewhere; the answer says nothing.
+fn confirm(program: &str, screen: &Screen, question: &Question) -> Result<String, PromptError> {
+    let Some(mut dialog) = ConfirmationDialog::with_binary(program) else {
+        return Err(missing(program));
+    };
+    let mut options = unix::Options::builder();
+    if let Some(tty) = &screen.tty_name {
+        options = options.tty_name(tty);
+    }
+    if let Some(tty_type) = &screen.tty_type {
+        options = options.tty_type(tty_type);
+    }
+    let description = fit(&question.description);
+    dialog
+        .with_title(&question.title)
+        .with_ok("OK")
+        .with_cancel("Cancel")
+        .with_timeout(u16::try_from(question.life.as_secs()).unwrap_or(u16::MAX))
+        .with_unix_options(options.build());
+    match dialog.confirm(&description) {
+        Ok(true) => Ok(String::new()),
+        Ok(false) => Err(PromptError::Cancelled),
+        Err(error) => Err(explain(program, error)),
+    }
+}
+
+fn missing(program: &str) -> PromptError {
+    PromptError::Unavailable(format!(
+        "the pinentry program `{program}` is not installed (apt-get install pinentry-curses, or \
+         pinentry-gnome3 for a desktop)"
+    ))
+}
+
+fn explain(program: &str, error: Error) -> PromptError {
+    match error {
+        Error::Cancelled => PromptError::Cancelled,
+        Error::Timeout => PromptError::TimedOut,
+        Error::Gpg(error) => PromptError::Unavailable(match error.code() {
             // ENOTTY, ENXIO: neither a display nor a terminal.
             32870 | 32872 => format!("`{program}` finds neither a display nor a terminal"),
             301 => format!("the terminal is too small for `{program}`, or its TERM is unknown"),
             _ => format!("`{program}` cannot ask: {error}"),
-        })),
-        Err(Error::Io(error)) => Err(PromptError::Unavailable(format!(
+        }),
+        Error::Io(error) => PromptError::Unavailable(format!(
             "`{program}` died before it had an answer ({})",
             error.kind()
-        ))),
-        Err(Error::Encoding(_)) => Err(PromptError::Unavailable(format!(
-            "`{program}` answered something that is not text"
-        ))),
+        )),
+        Error::Encoding(_) => {
+            PromptError::Unavailable(format!("`{program}` answered something that is not text"))
+        }
     }
 }
 

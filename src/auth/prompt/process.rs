@@ -10,7 +10,7 @@ use secrecy::SecretString;
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
-use super::{Ask, PromptError, Question};
+use super::{Ask, PromptError, Question, Wish};
 
 /// The most that is read of the command's output, in bytes.
 const LONGEST_OUTPUT: u64 = 4096;
@@ -32,6 +32,11 @@ impl Ask for CodeProcess {
     fn ask(&self, question: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
         let command = self.command.clone();
         async move {
+            if question.wish != Wish::Code {
+                return Err(PromptError::Unavailable(
+                    "--mfa-process gives codes and nothing else".to_owned(),
+                ));
+            }
             tokio::time::timeout(question.life, run(&command))
                 .await
                 .unwrap_or(Err(PromptError::TimedOut))

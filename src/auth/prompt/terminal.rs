@@ -8,7 +8,7 @@ use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::screen::Screen;
-use super::{PromptError, Question};
+use super::{PromptError, Question, Wish};
 
 /// Asks on the screen's terminal; blocks until a line is typed.
 pub(crate) fn ask(screen: &Screen, question: &Question) -> Result<String, PromptError> {
@@ -50,8 +50,12 @@ pub(crate) fn ask_on(name: &str, question: &Question) -> Result<String, PromptEr
             text.push('\n');
         }
     }
-    text.push_str(&question.prompt);
-    text.push(' ');
+    if question.wish == Wish::Deed {
+        text.push_str("(Enter hides this, Ctrl-D cancels.)\n");
+    } else {
+        text.push_str(&question.prompt);
+        text.push(' ');
+    }
     tty.write_all(text.as_bytes()).map_err(gone)?;
     let mut line = String::new();
     match BufReader::new(tty).read_line(&mut line) {

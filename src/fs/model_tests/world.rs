@@ -5,19 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use aws_sdk_s3::config::BehaviorVersion;
-use aws_types::region::Region;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use s3mfa_sandbox::{Device, FOREVER, Matcher, Sandbox, policies};
-use secrecy::SecretString;
+use s3mfa_sandbox::{FOREVER, Matcher, Sandbox, policies};
 
 use super::ops::{Setup, Trouble};
-use crate::auth::clock::Clock;
-use crate::auth::login::{SessionTokenLogin, Subject};
-use crate::auth::prompt::{Ask, PromptError, Question};
-use crate::auth::session::Patience;
-use crate::auth::sts::Sts;
+use crate::auth::testing::{Person, aws, sessions};
 use crate::auth::{Asker, Sessions};
 use crate::fs::index::Index;
 use crate::fs::{Budget, FileSystem, Keeping, Look};
@@ -33,29 +24,6 @@ const SESSION: Duration = Duration::from_secs(7200);
 
 /// The pause between two attempts of anything: nothing gets better by waiting here.
 const PAUSE: Duration = Duration::from_millis(1);
-
-#[derive(Debug)]
-struct SandboxClock(s3mfa_sandbox::Clock);
-
-impl Clock for SandboxClock {
-    fn now(&self) -> SystemTime {
-        self.0.now()
-    }
-}
-
-/// A person who answers at once, and counts.
-struct Person {
-    device: Device,
-    asked: Arc<AtomicU64>,
-}
-
-impl Ask for Person {
-    fn ask(&self, _: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
-        self.asked.fetch_add(1, Ordering::SeqCst);
-        let code = self.device.unspent_code();
-        async move { Ok(code.into()) }.boxed()
-    }
-}
 
 /// What all sequences of one test share.
 pub(super) struct World {
@@ -84,49 +52,18 @@ impl World {
         let sandbox = Sandbox::start().unwrap();
         let alice = sandbox.create_user("alice");
         let device = sandbox.create_device(&alice);
-        let http = aws_smithy_http_client::Builder::new().build_http();
-        let keys = aws_credential_types::Credentials::new(
-            alice.access_key_id(),
-            alice.secret_access_key(),
-            None,
-            None,
-            "test",
-        );
-        let sts = aws_sdk_sts::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(http.clone())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(sandbox.endpoint())
-            .credentials_provider(keys)
-            .build();
-        let clock: Arc<dyn Clock> = Arc::new(SandboxClock(sandbox.clock().clone()));
+        let aws = aws(&sandbox);
         let asked = Arc::<AtomicU64>::default();
-        let subject = Subject {
-            bucket: "model".to_owned(),
-            mountpoint: "/mnt".to_owned(),
-            profile: "default".to_owned(),
+        let person = Person {
+            device: device.clone(),
+            asked: Arc::clone(&asked),
         };
-        let login = SessionTokenLogin::new(
-            Sts::new(sts, sandbox.endpoint().to_owned()),
-            subject,
-            device.serial().to_owned(),
-            i32::try_from(SESSION.as_secs()).ok(),
-            Arc::new(Person {
-                device,
-                asked: Arc::clone(&asked),
-            }),
-            Arc::clone(&clock),
-        );
-        let patience = Patience {
-            wait: Duration::from_secs(30),
-            cool_down: Duration::from_secs(60),
-        };
+        let seconds = i32::try_from(SESSION.as_secs()).unwrap();
+        let sessions = sessions(&aws, &sandbox, &alice, &device, seconds, Arc::new(person));
         let remembered = tempfile::tempdir().unwrap();
         let endpoint = Endpoint {
-            http,
+            aws,
             region: "us-east-1".to_owned(),
-            url: Some(sandbox.endpoint().to_owned()),
-            path_style: true,
             max_requests: 64,
             settings: Settings::default(),
             download: Arc::new(Limit::new(None)),
@@ -135,7 +72,7 @@ impl World {
             pause: PAUSE,
         };
         Self {
-            sessions: Sessions::new(Arc::new(login), clock, patience),
+            sessions,
             sandbox,
             endpoint,
             asked,

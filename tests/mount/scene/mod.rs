@@ -80,13 +80,25 @@ impl Scene {
         path
     }
 
-    /// Mounts `docs` with these options, and answers the first prompt.
+    /// Mounts `docs` with these options, and answers the prompt if there is one: a session that
+    /// an earlier mount has left needs none.
     pub fn mount(&self, options: &[&str]) -> Mount {
-        let answering = self.pinentry.answer_next(self.device.unspent_code());
+        let next = self.pinentry.asked() + 1;
         let mount = self.start(options);
+        wait_until("a prompt or a mount", || {
+            self.pinentry.asked() >= next || mount.is_served() || mount.has_ended()
+        });
+        if self.pinentry.asked() >= next {
+            let code = self.device.unspent_code();
+            assert!(self.pinentry.answer(&code), "nobody took the code");
+        }
         mount.wait_until_mounted();
-        answering.join().unwrap();
         mount
+    }
+
+    /// Ends what is kept for all programs of the user, as logging out does.
+    pub fn log_out(&self) {
+        let _ = std::fs::remove_dir_all(self.home().join("run/s3mfa-mount"));
     }
 
     /// Starts a mount in the foreground; the caller answers prompts.

@@ -75,13 +75,18 @@ impl Mount {
 
     /// Waits until it serves; fails with its log if it ends instead.
     pub fn wait_until_mounted(&self) {
-        let mut ended = false;
-        let log = || self.log();
-        let done = holds_within(PATIENCE, || {
-            ended = !Path::new(&format!("/proc/{}", self.pid())).exists() || is_zombie(self.pid());
-            ended || log().contains("is mounted on")
-        });
-        assert!(done && !ended, "not mounted:\n{}", self.log());
+        let done = holds_within(PATIENCE, || self.has_ended() || self.is_served());
+        assert!(done && !self.has_ended(), "not mounted:\n{}", self.log());
+    }
+
+    /// Whether it has said that it serves.
+    pub fn is_served(&self) -> bool {
+        self.log().contains("is mounted on")
+    }
+
+    /// Whether the daemon is gone.
+    pub fn has_ended(&self) -> bool {
+        !Path::new(&format!("/proc/{}", self.pid())).exists() || is_zombie(self.pid())
     }
 
     pub fn signal(&self, signal: i32) {

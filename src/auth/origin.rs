@@ -1,0 +1,157 @@
+//! Gets the keys that everything else is made of.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds::credentials::ImdsCredentialsProvider;
+use aws_config::login::LoginCredentialsProvider;
+use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::provider::ProvideCredentials;
+use aws_types::region::Region;
+
+use super::AuthError;
+use super::conversation::Conversation;
+use super::identity::{Identity, Origin};
+use super::shared::Shelf;
+use super::sso;
+use super::sts::{Issued, Sts, StsError};
+use crate::aws::Aws;
+use crate::words::tame;
+
+/// How long a command may take to print keys: it may ask the person itself.
+const COMMAND: Duration = Duration::from_secs(300);
+
+/// How long the metadata of an instance or a container, or `aws login`'s service may take.
+const SERVICE: Duration = Duration::from_secs(30);
+
+/// Gets the keys of an identity, long-term or temporary.
+///
+/// A person is asked only to sign in with SSO.
+pub(crate) async fn keys(
+    aws: &Arc<Aws>,
+    sts: &Sts,
+    shelf: &Arc<Shelf>,
+    identity: &Identity,
+    conversation: &Conversation<'_>,
+) -> Result<Issued, AuthError> {
+    match &identity.origin {
+        Origin::Keys(keys) => Ok(Issued {
+            credentials: keys.clone(),
+            expires: None,
+        }),
+        Origin::Process(command) => {
+            let provider =
+                aws_config::credential_process::CredentialProcessProvider::new(command.clone());
+            let what = "the profile's credential_process";
+            provided(what, "run it in a terminal to see why", COMMAND, &provider).await
+        }
+        Origin::Instance => {
+            let provider = ImdsCredentialsProvider::builder()
+                .configure(&surroundings(aws))
+                .build();
+            let hint = "is a role attached to this instance?";
+            provided("the instance's metadata service", hint, SERVICE, &provider).await
+        }
+        Origin::Container => {
+            let provider = EcsCredentialsProvider::builder()
+                .configure(&surroundings(aws))
+                .build();
+            let hint = "does the task have a role?";
+            provided("the container's credentials", hint, SERVICE, &provider).await
+        }
+        Origin::Login(arn) => {
+            let provider = LoginCredentialsProvider::builder(arn)
+                .configure(&surroundings(aws))
+                .build();
+            let hint = format!("run `aws login --profile {}`", identity.profile);
+            provided("the session of `aws login`", &hint, SERVICE, &provider).await
+        }
+        Origin::WebIdentity {
+            token_file,
+            role_arn,
+            session_name,
+        } => {
+            let token = tokio::fs::read_to_string(token_file).await;
+            let token = token.map_err(|error| {
+                AuthError::Refused(format!(
+                    "the web identity token in {token_file} cannot be read: {error}"
+                ))
+            })?;
+            sts.assume_role_with_web_identity(role_arn, session_name.as_deref(), token.trim())
+                .await
+                .map_err(|error| match error {
+                    StsError::Ended => AuthError::Refused(format!(
+                        "the web identity token in {token_file} has expired: have the identity \
+                         provider write a new one"
+                    )),
+                    error => refused(&identity.profile, error),
+                })
+        }
+        Origin::Sso(profile) => sso::keys(aws, shelf, profile, conversation).await,
+    }
+}
+
+/// What a refusal of STS means where no code is at stake.
+pub(super) fn refused(profile: &str, error: StsError) -> AuthError {
+    match error {
+        StsError::Unreachable {
+            timed_out, message, ..
+        } => AuthError::Unreachable { timed_out, message },
+        StsError::Unavailable(what) => {
+            AuthError::Unavailable(format!("STS is out of order just now ({what})"))
+        }
+        StsError::Ended => AuthError::Refused(format!(
+            "the keys of {profile:?} are temporary and have ended: get new ones, or name the profile \
+             with the long-term keys (`source_profile`, --profile)"
+        )),
+        error @ StsError::UnknownDevice { .. } => AuthError::UnknownDevice(error.to_string()),
+        error => AuthError::Refused(error.to_string()),
+    }
+}
+
+/// What the SDK's own providers are built with.
+fn surroundings(aws: &Arc<Aws>) -> ProviderConfig {
+    ProviderConfig::without_region()
+        .with_region(Some(Region::new(aws.endpoints.region.clone())))
+        .with_use_fips(Some(aws.endpoints.fips))
+        .with_use_dual_stack(Some(aws.endpoints.dual_stack))
+        .with_http_client(aws.http.clone())
+        .with_time_source(aws.clock.clone())
+}
+
+async fn provided(
+    what: &str,
+    hint: &str,
+    patience: Duration,
+    provider: &impl ProvideCredentials,
+) -> Result<Issued, AuthError> {
+    let provided = tokio::time::timeout(patience, provider.provide_credentials()).await;
+    let Ok(provided) = provided else {
+        return Err(AuthError::Unavailable(format!(
+            "{what} gave no keys within {} s: {hint}",
+            patience.as_secs()
+        )));
+    };
+    match provided {
+        Ok(credentials) => {
+            let expires: Option<SystemTime> = credentials.expiry();
+            Ok(Issued {
+                credentials,
+                expires,
+            })
+        }
+        Err(error) => {
+            let mut why = String::new();
+            let mut cause = std::error::Error::source(&error);
+            while let Some(error) = cause {
+                why.push_str(": ");
+                why.push_str(&tame(&error.to_string()));
+                cause = error.source();
+            }
+            Err(AuthError::Refused(format!(
+                "{what} gave no keys{why}. Next: {hint}"
+            )))
+        }
+    }
+}

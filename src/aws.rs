@@ -1,0 +1,201 @@
+//! How AWS, or another store, is reached: addresses, region, certificates, and its time of day.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
+use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
+use aws_smithy_runtime_api::box_error::BoxError;
+use aws_smithy_runtime_api::client::http::SharedHttpClient;
+use aws_smithy_runtime_api::client::interceptors::Intercept;
+use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
+use aws_smithy_types::DateTime;
+use aws_smithy_types::config_bag::ConfigBag;
+use aws_smithy_types::date_time::Format;
+
+use crate::clock::ServerClock;
+
+/// How long a connection is kept for the next request.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// Where the services are, as it was said; nothing is opened yet.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Endpoints {
+    /// The region to sign for.
+    pub(crate) region: String,
+    /// The addresses that were given; AWS's own where none was.
+    pub(crate) urls: Urls,
+    /// Only FIPS 140 endpoints of AWS.
+    pub(crate) fips: bool,
+    /// Endpoints of AWS that speak IPv6 as well.
+    pub(crate) dual_stack: bool,
+    /// `bucket` in the path rather than in the host name.
+    pub(crate) path_style: bool,
+    /// Certificates to trust besides the system's.
+    pub(crate) ca_bundle: Option<PathBuf>,
+}
+
+/// Addresses of services that are not AWS's own.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Urls {
+    pub(crate) s3: Option<String>,
+    pub(crate) sts: Option<String>,
+    pub(crate) iam: Option<String>,
+    pub(crate) sso: Option<String>,
+    pub(crate) sso_oidc: Option<String>,
+}
+
+/// The parts that every client of a service is built with.
+#[derive(Debug)]
+pub(crate) struct Aws {
+    pub(crate) endpoints: Endpoints,
+    pub(crate) http: SharedHttpClient,
+    pub(crate) clock: ServerClock,
+}
+
+/// Why no client can be built.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct AwsError(String);
+
+impl Aws {
+    /// Reads the certificates and makes the client that all services share.
+    pub(crate) fn new(endpoints: Endpoints) -> Result<Arc<Self>, AwsError> {
+        let mut trust = TrustStore::default();
+        if let Some(path) = &endpoints.ca_bundle {
+            let pem = std::fs::read(path).map_err(|error| {
+                AwsError(format!(
+                    "the certificates in {} cannot be read: {error}",
+                    path.display()
+                ))
+            })?;
+            trust = trust.with_pem_certificate(pem);
+        }
+        let tls = TlsContext::builder()
+            .with_trust_store(trust)
+            .build()
+            .map_err(|error| AwsError(format!("TLS cannot be set up: {error}")))?;
+        let http = aws_smithy_http_client::Builder::new()
+            .pool_idle_timeout(IDLE)
+            .tls_provider(Provider::Rustls(CryptoMode::Ring))
+            .tls_context(tls)
+            .build_https();
+        Ok(Arc::new(Self {
+            endpoints,
+            http,
+            clock: ServerClock::default(),
+        }))
+    }
+
+    /// Hears the server's time in every answer.
+    pub(crate) fn timekeeper(&self) -> Timekeeper {
+        Timekeeper(self.clock.clone())
+    }
+
+    /// Where STS is, for people.
+    pub(crate) fn sts_place(&self) -> String {
+        match &self.endpoints.urls.sts {
+            Some(url) => url.clone(),
+            None => format!("the region {}", self.endpoints.region),
+        }
+    }
+}
+
+/// Compares the `Date` of every answer with the machine's clock.
+#[derive(Debug)]
+pub(crate) struct Timekeeper(ServerClock);
+
+#[aws_smithy_runtime_api::client::interceptors::dyn_dispatch_hint]
+impl Intercept for Timekeeper {
+    fn name(&self) -> &'static str {
+        "Timekeeper"
+    }
+
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
+        if let Some(date) = date.and_then(|date| SystemTime::try_from(date).ok()) {
+            self.0.hear(date, SystemTime::now());
+        }
+        Ok(())
+    }
+}
+
+/// The partition of an ARN, `aws-cn` of `arn:aws-cn:iam::123456789012:mfa/alice`.
+pub(crate) fn partition(arn: &str) -> Option<&str> {
+    arn.strip_prefix("arn:")?.split(':').next()
+}
+
+/// The partition that a region is in: docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries.
+pub(crate) fn partition_of_region(region: &str) -> &'static str {
+    match region {
+        r if r.starts_with("cn-") => "aws-cn",
+        r if r.starts_with("us-gov-") => "aws-us-gov",
+        r if r.starts_with("us-iso-") => "aws-iso",
+        r if r.starts_with("us-isob-") => "aws-iso-b",
+        r if r.starts_with("eu-isoe-") => "aws-iso-e",
+        r if r.starts_with("us-isof-") => "aws-iso-f",
+        r if r.starts_with("eusc-") => "aws-eusc",
+        _ => "aws",
+    }
+}
+
+/// The region to begin with in a partition where none is said: IAM signs for it, too.
+pub(crate) fn home_region(partition: &str) -> &'static str {
+    match partition {
+        "aws-cn" => "cn-north-1",
+        "aws-us-gov" => "us-gov-west-1",
+        "aws-iso" => "us-iso-east-1",
+        "aws-iso-b" => "us-isob-east-1",
+        "aws-iso-e" => "eu-isoe-west-1",
+        "aws-iso-f" => "us-isof-south-1",
+        "aws-eusc" => "eusc-de-east-1",
+        _ => "us-east-1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_arn_tells_where_to_begin() {
+        let begin = |arn| partition(arn).map(home_region);
+        assert_eq!(
+            begin("arn:aws-cn:iam::123456789012:mfa/alice"),
+            Some("cn-north-1")
+        );
+        assert_eq!(
+            begin("arn:aws-us-gov:iam::123456789012:role/r"),
+            Some("us-gov-west-1")
+        );
+        assert_eq!(
+            begin("arn:aws:iam::123456789012:mfa/alice"),
+            Some("us-east-1")
+        );
+        assert_eq!(begin("GAHT12345678"), None);
+    }
+
+    #[test]
+    fn every_home_region_is_in_its_partition() {
+        for partition in [
+            "aws",
+            "aws-cn",
+            "aws-us-gov",
+            "aws-iso",
+            "aws-iso-b",
+            "aws-iso-e",
+            "aws-iso-f",
+            "aws-eusc",
+        ] {
+            assert_eq!(partition_of_region(home_region(partition)), partition);
+        }
+    }
+}
