@@ -6,7 +6,7 @@
 //! ```text
 //! program -> kernel -> fs::fuse -> fs -> store::bucket -> store::s3 -> S3
 //!                                            |
-//!                                            +-> auth::session -> auth::login -> auth::prompt -> person
+//!                                            +-> auth::session -> auth::ladder -> auth::prompt -> person
 //!                                                                     |
 //!                                                                     +-> auth::sts -> STS
 //! ```
@@ -21,7 +21,8 @@
 //!    for the next generation and sends again.
 //! 4. What is written goes into the [`spool`] first, and to S3 when it is closed: [`fs`] tells how.
 //! 5. [`auth::session`] runs at most one renewal, for everybody.
-//! 6. [`auth::login`] asks a person and trades the code at STS.
+//! 6. [`auth::ladder`] knows the ways to a session. It finds one that another program of the user
+//!    has left ([`auth::shared`]), or asks a person and trades the code at STS.
 //!
 //! # What is never true
 //!
@@ -31,15 +32,17 @@
 //! - No success is told of a write before S3, or with write-back the journal, has it.
 //! - No object is replaced that is not the one this mount knows.
 //! - No content is handed out without a live session: see [`auth::session::Sessions::while_live`].
+//! - No secret is on a disk: what programs share is in the runtime directory, which is in memory.
 //! - No secret is in a log, a process list, the environment of a child, or a core dump. HTTP
 //!   libraries never log below `info` ([`log`]), and of S3's error bodies only the code, the
 //!   message and the request id are read, because they echo the session token.
 //!
 //! # Around it
 //!
-//! [`cli`] is what was typed, [`config`] what was meant, [`mount`] builds the layers and takes
-//! them down, [`control`] is the socket behind `status`, `renew`, `lock` and `unmount`, and
-//! [`background`] returns the shell once the mount serves.
+//! [`cli`] is what was typed, [`config`] what was meant, [`access`] and [`mount`] build the layers,
+//! [`control`] is the socket behind `status`, `renew`, `lock` and `unmount`, [`credentials`] hands the
+//! session to other programs, and [`background`] returns the shell once the mount serves. [`aws`] is
+//! how services are reached, and [`clock`] what time it is there.
 
 // The architecture is about the private modules: read it with --document-private-items.
 #![allow(rustdoc::private_intra_doc_links)]

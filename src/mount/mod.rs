@@ -160,6 +160,14 @@ async fn first_session(
             }
             Ok(())
         }
+        Err(StoreError::Denied(text)) if is_locked_out(config, bucket, &asker).await => {
+            let rung = sessions.rung().map_or("no session", crate::auth::Rung::name);
+            Err(MountError::Bucket(format!(
+                "the bucket {:?} denies everything to this session ({rung}): {text}. `s3mfa-mount \
+                 check {}` finds out what it wants",
+                config.bucket, config.bucket
+            )))
+        }
         // Listing is not everything: a policy may allow reading alone.
         Err(StoreError::Denied(text)) => {
             tracing::warn!(
@@ -178,6 +186,19 @@ async fn first_session(
             "the bucket {:?} cannot be reached: {error}",
             config.bucket
         ))),
+    }
+}
+
+/// Whether a bucket that may not be listed may not be read either. An absent key tells: who may read
+/// and not list is told that listing is what is missing. Only AWS says so much, and only to users
+/// of the bucket's own account; of everybody else single files may be readable.
+async fn is_locked_out(config: &Config, bucket: &Bucket, asker: &Asker) -> bool {
+    let key = format!("{}.s3mfa-mount-absent", config.prefix);
+    match bucket.head(asker, &key).await {
+        Err(StoreError::Denied(text)) => {
+            text.contains("s3:GetObject") && text.contains("explicit deny")
+        }
+        _ => false,
     }
 }
 
