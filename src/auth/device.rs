@@ -11,8 +11,8 @@ use super::conversation::Conversation;
 use super::iam;
 use super::identity::serial::{Serial, is_passkey};
 use super::memory::Memory;
-use super::sts::Sts;
-use crate::aws::{Aws, partition_of_region};
+use super::sts::{Caller, Sts};
+use crate::aws::Aws;
 use crate::words::tame;
 
 /// How often somebody is asked which device it is.
@@ -40,11 +40,13 @@ pub(crate) async fn find(
     if let Some(serial) = memory.device(keys.access_key_id()) {
         return Ok(serial);
     }
-    let devices = list(aws, keys).await;
+    let caller = sts.caller(keys).await.ok();
+    let user = caller.as_ref().and_then(Caller::user);
+    let devices = list(aws, keys, user).await;
     let serial = match devices.with_codes.as_slice() {
         [only] => only.clone(),
         [] if devices.is_unknown => {
-            let guess = guess(aws, sts, keys).await;
+            let guess = caller.as_ref().and_then(guess);
             ask_for_it(conversation, guess).await?
         }
         [] => return Err(AuthError::NoDevice(without_any(&devices))),
@@ -55,8 +57,8 @@ pub(crate) async fn find(
     Ok(serial)
 }
 
-async fn list(aws: &Arc<Aws>, keys: &Credentials) -> Devices {
-    let serials = match iam::mfa_devices(aws, keys).await {
+async fn list(aws: &Arc<Aws>, keys: &Credentials, user: Option<&str>) -> Devices {
+    let serials = match iam::mfa_devices(aws, keys, user).await {
         Ok(serials) => serials,
         Err(error) => {
             tracing::info!("{error}");
@@ -90,11 +92,9 @@ fn without_any(devices: &Devices) -> String {
 }
 
 /// The name that the IAM console suggests for a device is the user's.
-async fn guess(aws: &Arc<Aws>, sts: &Sts, keys: &Credentials) -> Option<Serial> {
-    let caller = sts.caller(keys).await.ok()?;
-    let name = caller.arn.split_once(":user/")?.1.rsplit('/').next()?;
-    let partition = crate::aws::partition(&caller.arn)
-        .unwrap_or_else(|| partition_of_region(&aws.endpoints.region));
+fn guess(caller: &Caller) -> Option<Serial> {
+    let name = caller.user()?;
+    let partition = crate::aws::partition(&caller.arn)?;
     Serial::parse(&format!(
         "arn:{partition}:iam::{}:mfa/{name}",
         caller.account

@@ -19,13 +19,14 @@ use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use aws_smithy_types::body::SdkBody;
 use aws_smithy_xml::decode::{Document, try_data};
+use percent_encoding::NON_ALPHANUMERIC;
 
 use crate::aws::{Aws, home_region, partition_of_region};
 
 /// How long IAM may take: nobody can be asked before.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Up to eight devices a user may have, and IAM lists a hundred at once:
+/// The request. A user may have up to eight devices, and IAM lists a hundred at once:
 /// docs.aws.amazon.com/IAM/latest/APIReference/API_ListMFADevices.html.
 const FORM: &str = "Action=ListMFADevices&Version=2010-05-08";
 
@@ -34,13 +35,22 @@ const FORM: &str = "Action=ListMFADevices&Version=2010-05-08";
 #[error("{0}")]
 pub(crate) struct IamError(String);
 
-/// The serials of the caller's own MFA devices, passkeys among them.
+/// The serials of a user's MFA devices, passkeys among them; of the caller's own if no user is
+/// named. A policy that lets users list their own devices (`user/${aws:username}`) wants the name.
 pub(crate) async fn mfa_devices(
     aws: &Arc<Aws>,
     keys: &Credentials,
+    user: Option<&str>,
 ) -> Result<Vec<String>, IamError> {
     let (url, region) = place(aws);
     let (aws_, keys_, url_) = (Arc::clone(aws), keys.clone(), url.clone());
+    let form = match user {
+        Some(user) => {
+            let user = percent_encoding::utf8_percent_encode(user, NON_ALPHANUMERIC);
+            format!("{FORM}&UserName={user}")
+        }
+        None => FORM.to_owned(),
+    };
     let timeouts = TimeoutConfig::builder().operation_timeout(PATIENCE).build();
     let operation = Operation::builder()
         .service_name("iam")
@@ -52,7 +62,7 @@ pub(crate) async fn mfa_devices(
         .standard_retry(&RetryConfig::standard())
         .timeout_config(timeouts)
         .interceptor(aws.timekeeper())
-        .serializer(move |()| request(&aws_, &keys_, &url_, region))
+        .serializer(move |()| request(&aws_, &keys_, &url_, region, &form))
         .deserializer(|response: &HttpResponse| {
             Ok::<_, aws_smithy_runtime_api::client::orchestrator::OrchestratorError<IamError>>(
                 read(response),
@@ -95,6 +105,7 @@ fn request(
     keys: &Credentials,
     url: &str,
     region: &str,
+    form: &str,
 ) -> Result<HttpRequest, BoxError> {
     let address = format!("{}/", url.trim_end_matches('/'));
     let host = url.split("://").nth(1).unwrap_or_default();
@@ -111,10 +122,10 @@ fn request(
         .time(TimeSource::now(&aws.clock))
         .settings(SigningSettings::default())
         .build()?;
-    let body = SignableBody::Bytes(FORM.as_bytes());
+    let body = SignableBody::Bytes(form.as_bytes());
     let signable = SignableRequest::new("POST", &*address, headers.into_iter(), body)?;
     let (instructions, _) = sign(signable, &settings.into())?.into_parts();
-    let mut request = HttpRequest::new(SdkBody::from(FORM));
+    let mut request = HttpRequest::new(SdkBody::from(form));
     request.set_method("POST")?;
     request.set_uri(address.clone())?;
     let signed = instructions

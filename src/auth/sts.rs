@@ -54,6 +54,13 @@ pub(crate) struct Caller {
     pub(crate) account: String,
 }
 
+impl Caller {
+    /// The name of the user, if it is one; a path before it is not part of it.
+    pub(crate) fn user(&self) -> Option<&str> {
+        self.arn.split_once(":user/")?.1.rsplit('/').next()
+    }
+}
+
 /// What STS said instead of a session.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum StsError {

@@ -161,7 +161,9 @@ async fn first_session(
             Ok(())
         }
         Err(StoreError::Denied(text)) if is_locked_out(config, bucket, &asker).await => {
-            let rung = sessions.rung().map_or("no session", crate::auth::Rung::name);
+            let rung = sessions
+                .rung()
+                .map_or("no session", crate::auth::Rung::name);
             Err(MountError::Bucket(format!(
                 "the bucket {:?} denies everything to this session ({rung}): {text}. `s3mfa-mount \
                  check {}` finds out what it wants",

@@ -28,8 +28,8 @@ pub enum End {
     Refused(i32, &'static str),
 }
 
-/// A row of the table. `{serial}`, `{role}`, `{far}`, `{key}`, `{secret}` and `{account}` in its texts
-/// stand for what the sandbox has.
+/// A row of the table. `{serial}`, `{role}`, `{far}`, `{key}`, `{secret}`, `{account}` and `{home}` in its
+/// texts stand for what the sandbox has.
 pub struct Case {
     policy: Option<Value>,
     config: String,
@@ -80,6 +80,7 @@ impl Stage {
             .replace("{key}", scene.alice.access_key_id())
             .replace("{secret}", scene.alice.secret_access_key())
             .replace("{account}", scene.sandbox.account())
+            .replace("{home}", scene.home().to_str().unwrap())
     }
 
     /// Replaces the AWS configuration. The keys of alice are those of `[default]`.
@@ -201,12 +202,21 @@ impl Case {
             End::Refused(code, sentence) => {
                 assert!(mount.has_ended(), "mounted:\n{}", log());
                 let sentence = stage.fill(sentence);
-                assert!(mount.log().contains(&sentence), "{sentence}:\n{}", mount.log());
+                assert!(
+                    mount.log().contains(&sentence),
+                    "{sentence}:\n{}",
+                    mount.log()
+                );
                 assert_eq!(mount.wait().code(), Some(code), "{}", mount.log());
             }
         }
         let asked = scene.pinentry.asked();
-        assert_eq!(asked, self.answers.len(), "prompts:\n{}", scene.pinentry.log());
+        assert_eq!(
+            asked,
+            self.answers.len(),
+            "prompts:\n{}",
+            scene.pinentry.log()
+        );
         drop(answering);
     }
 }

@@ -80,7 +80,9 @@ fn a_code_of_the_last_second_of_its_step_is_good() {
     clock.advance(Duration::from_secs(left - 1));
     // It is typed at the end of its step, and arrives in the next one.
     let code = scene.device.code();
-    let answering = scene.pinentry.answer_after(Duration::from_secs(2), move || code);
+    let answering = scene
+        .pinentry
+        .answer_after(Duration::from_secs(2), move || code);
     let mount = scene.start(&[]);
     mount.wait_until_mounted();
     answering.join().unwrap();

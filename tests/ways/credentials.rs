@@ -35,7 +35,12 @@ fn the_aws_cli_lists_the_bucket_without_a_prompt_of_its_own() {
         let output = Command::new(aws_cli())
             .env_clear()
             .envs(scene.environment())
-            .args(["--profile", "cli", "--endpoint-url", scene.sandbox.endpoint()])
+            .args([
+                "--profile",
+                "cli",
+                "--endpoint-url",
+                scene.sandbox.endpoint(),
+            ])
             .args(["s3", "ls", "s3://docs/"])
             .output()
             .unwrap();
@@ -43,7 +48,10 @@ fn the_aws_cli_lists_the_bucket_without_a_prompt_of_its_own() {
         String::from_utf8(output.stdout).unwrap()
     };
     let listed = list();
-    assert!(listed.contains(" f") && listed.contains("PRE secret/"), "{listed}");
+    assert!(
+        listed.contains(" f") && listed.contains("PRE secret/"),
+        "{listed}"
+    );
     assert_eq!(scene.pinentry.asked(), 1, "that of the mount");
     // Without a mount, too, and the mount that comes later needs none then.
     scene.log_out();

@@ -51,6 +51,18 @@ fn theirs() -> Value {
     ]})
 }
 
+const WEB_IDENTITY: &str = "[default]\n[profile w]\nregion = us-east-1\nrole_arn = {role}\n\
+                            web_identity_token_file = {home}/token\n";
+
+/// An identity provider has written a token, which the role trusts.
+fn has_a_web_identity(stage: &crate::case::Stage) {
+    let sandbox = &stage.scene.sandbox;
+    let token = sandbox.web_identity_token("alice");
+    std::fs::write(stage.scene.home().join("token"), token).unwrap();
+    let trust = policies::trust_web_identity(sandbox.oidc_provider(), "alice");
+    stage.role.set_trust_policy(trust).unwrap();
+}
+
 macro_rules! rows {
     ($($name:ident: $case:expr => $end:expr;)+) => {
         $(#[test]
@@ -192,10 +204,18 @@ rows! {
     process_that_fails: Case::new(None, "[default]\n[profile p]\ncredential_process = false\n")
         .options(&["--profile", "p"])
         => Refused(3, "the profile's credential_process gave no keys");
-    web_identity: Case::new(None,
-        "[default]\n[profile w]\nrole_arn = {role}\nweb_identity_token_file = /dev/null\n")
+    web_identity: Case::new(None, WEB_IDENTITY).with(has_a_web_identity)
+        .options(&["--profile", "w"]) => Mounted("plain");
+    web_identity_that_has_expired: Case::new(None, WEB_IDENTITY)
+        .with(|stage| {
+            has_a_web_identity(stage);
+            stage.scene.sandbox.expire_web_identity_tokens();
+        })
         .options(&["--profile", "w"])
-        => Refused(3, "InvalidIdentityToken");
+        => Refused(3, "the web identity token in {home}/token has expired: have the identity \
+                       provider write a new one");
+    web_identity_that_is_not_there: Case::new(None, WEB_IDENTITY).options(&["--profile", "w"])
+        => Refused(3, "the web identity token in {home}/token cannot be read");
     keys_that_do_not_belong_together: Case::new(None, "[default]\n[profile x]\n\
          aws_access_key_id = {key}\naws_secret_access_key = wrong\nmfa_serial = {serial}\n")
         .options(&["--profile", "x"]).answers(&[Code])

@@ -11,7 +11,7 @@ use super::{PATIENCE, holds_within, wait_until};
 
 const SCRIPT: &str = r#"#!/bin/sh
 # Speaks just enough Assuan. What it is told goes to `log`; what it answers comes from the
-# pipe `answers`: a code, `cancel`, `die`, or `hang`.
+# pipe `answers`: a code, nothing, `cancel`, `die`, or `hang`.
 dir=@DIR@
 exec 9>>"$dir/log"
 echo "START $$" >&9
@@ -25,6 +25,7 @@ while read -r command rest; do
         case $answer in
         cancel) echo "ERR 83886179 Operation cancelled <Pinentry>" ;;
         die) exit 1 ;;
+        "") echo OK ;;
         hang) while :; do sleep 1; done ;;
         *) echo "D $answer"; echo OK ;;
         esac
