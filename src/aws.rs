@@ -4,6 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_smithy_http_client::Connector;
+use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -77,11 +79,20 @@ impl Aws {
             .with_trust_store(trust)
             .build()
             .map_err(|error| AwsError(format!("TLS cannot be set up: {error}")))?;
-        let http = aws_smithy_http_client::Builder::new()
-            .pool_idle_timeout(IDLE)
-            .tls_provider(Provider::Rustls(CryptoMode::Ring))
-            .tls_context(tls)
-            .build_https();
+        // The builder of HTTPS clients knows no proxies (`HTTPS_PROXY`, `NO_PROXY`); the one of
+        // their connectors does.
+        let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(
+            move |settings, components| {
+                let mut connector = Connector::builder()
+                    .proxy_config(ProxyConfig::from_env())
+                    .pool_idle_timeout(IDLE)
+                    .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                    .tls_context(tls.clone());
+                connector.set_connector_settings(settings.cloned());
+                connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+                connector.build()
+            },
+        );
         Ok(Arc::new(Self {
             endpoints,
             http,

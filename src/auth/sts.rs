@@ -282,11 +282,12 @@ impl Sts {
                 "cannot be reached"
             };
             return StsError::Unreachable {
-                maybe_sent: !never_arrived(error),
+                maybe_sent: !never_arrived(error) && certificates(error).is_empty(),
                 timed_out,
                 message: format!(
-                    "STS at {} {what}: check the network, the region and --sts-endpoint-url",
-                    self.0.sts_place()
+                    "STS at {} {what}: check the network, the region and --sts-endpoint-url{}",
+                    self.0.sts_place(),
+                    certificates(error)
                 ),
             };
         };
@@ -294,6 +295,22 @@ impl Sts {
         let text = error.message().unwrap_or_default();
         classify(serial.unwrap_or_default(), status, code, text)
     }
+}
+
+/// What to do about a certificate that is not trusted, if that is why nothing answers.
+fn certificates(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        let text = error.to_string();
+        if text.contains("certificate") {
+            return format!(
+                ". Its certificate is not trusted ({}): --ca-bundle FILE names one that is",
+                crate::words::tame(&text)
+            );
+        }
+        cause = error.source();
+    }
+    String::new()
 }
 
 /// A refusal because of the time of day. To STS a wrong clock is a wrong signature.

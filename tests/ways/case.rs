@@ -52,7 +52,11 @@ pub struct Stage {
 
 impl Stage {
     pub fn new() -> Self {
-        let scene = Scene::new();
+        Self::on(Scene::new())
+    }
+
+    /// The same on a stage of another kind.
+    pub fn on(scene: Scene) -> Self {
         let sandbox = &scene.sandbox;
         let alice = scene.alice.arn().to_owned();
         let role = sandbox
@@ -80,6 +84,7 @@ impl Stage {
             .replace("{key}", scene.alice.access_key_id())
             .replace("{secret}", scene.alice.secret_access_key())
             .replace("{account}", scene.sandbox.account())
+            .replace("{start}", scene.sandbox.sso().start_url())
             .replace("{home}", scene.home().to_str().unwrap())
     }
 

@@ -21,4 +21,6 @@ mod case;
 mod clocks;
 mod credentials;
 mod many;
+mod places;
+mod sso;
 mod table;

@@ -51,8 +51,28 @@ fn theirs() -> Value {
     ]})
 }
 
+/// A profile of IAM Identity Center.
+const SSO: &str = "[default]\n[sso-session corp]\nsso_start_url = {start}\nsso_region = us-east-1\n\
+                   [profile s]\nregion = us-east-1\nsso_session = corp\n\
+                   sso_account_id = {account}\nsso_role_name = reader\n";
+
+/// The mistake that AWS's guide warns of: SSO carries the key, and it is false.
+fn null_present(bucket: &str) -> Value {
+    json!({"Version": "2012-10-17", "Statement": [{
+        "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+        "Resource": [format!("arn:aws:s3:::{bucket}"), format!("arn:aws:s3:::{bucket}/*")],
+        "Condition": {"Null": {"aws:MultiFactorAuthPresent": true}},
+    }]})
+}
+
 const WEB_IDENTITY: &str = "[default]\n[profile w]\nregion = us-east-1\nrole_arn = {role}\n\
                             web_identity_token_file = {home}/token\n";
+
+/// The person has signed in with the AWS CLI.
+fn is_signed_in(stage: &crate::case::Stage) {
+    crate::sso::may_use_the_role(stage);
+    crate::sso::cli_signs_in(stage, "corp");
+}
 
 /// An identity provider has written a token, which the role trusts.
 fn has_a_web_identity(stage: &crate::case::Stage) {
@@ -224,6 +244,24 @@ rows! {
         .with(|stage| stage.scene.sandbox.delete_access_key(&stage.scene.alice))
         .answers(&[Code])
         => Refused(3, "AWS does not know the access key: it may be deleted or disabled");
+
+    // IAM Identity Center: MFA was used to sign in, and S3 does not hear of it.
+    sso: Case::new(None, SSO).with(is_signed_in).options(&["--profile", "s"]) => Mounted("sso");
+    sso_and_null_present: Case::new(null_present("docs"), SSO).with(is_signed_in)
+        .options(&["--profile", "s"]) => Mounted("sso");
+    sso_and_bool_if_exists: Case::new(policies::require_mfa_bool_if_exists("docs"), SSO)
+        .with(is_signed_in).options(&["--profile", "s"])
+        => Refused(4, "denies everything to this session (sso)");
+    sso_without_that_role: Case::new(None, &SSO.replace("= reader", "= admin"))
+        .with(is_signed_in).options(&["--profile", "s"])
+        => Refused(3, "IAM Identity Center gives you no role \"admin\" in the account {account}: \
+                       check sso_role_name and sso_account_id");
+    sso_then_a_role: Case::new(None,
+        &format!("{SSO}[profile far]\nregion = us-east-1\nrole_arn = {{far}}\nsource_profile = s\n"))
+        .with(is_signed_in).options(&["--profile", "far"]) => Mounted("sso");
+    sso_asked_for_a_code: Case::new(None, SSO)
+        .options(&["--profile", "s", "--credentials", "session-token"])
+        => Refused(2, "AWS grants no session with a code to those");
 
     // A real no.
     no_prefix_for_anybody: Case::new(

@@ -27,7 +27,11 @@ pub struct Scene {
 impl Scene {
     /// A bucket `docs` that demands MFA of everybody.
     pub fn new() -> Self {
-        let sandbox = Sandbox::start().unwrap();
+        Self::on(Sandbox::start().unwrap())
+    }
+
+    /// The same in a sandbox of another kind.
+    pub fn on(sandbox: Sandbox) -> Self {
         let alice = sandbox.create_user("alice");
         let device = sandbox.create_device(&alice);
         let bucket = sandbox.create_bucket("docs");
@@ -115,7 +119,9 @@ impl Scene {
             ("PATH", std::env::var("PATH").unwrap()),
             ("XDG_RUNTIME_DIR", format!("{home}/run")),
             ("AWS_ENDPOINT_URL_S3", endpoint.clone()),
-            ("AWS_ENDPOINT_URL_STS", endpoint),
+            ("AWS_ENDPOINT_URL_STS", endpoint.clone()),
+            ("AWS_ENDPOINT_URL_SSO", endpoint.clone()),
+            ("AWS_ENDPOINT_URL_SSO_OIDC", endpoint),
             (
                 "PINENTRY_PROGRAM",
                 self.pinentry.program().display().to_string(),

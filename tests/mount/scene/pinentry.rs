@@ -30,6 +30,14 @@ while read -r command rest; do
         *) echo "D $answer"; echo OK ;;
         esac
         ;;
+    CONFIRM)
+        echo "SHOWN $$" >&9
+        read -r answer <"$dir/answers"
+        case $answer in
+        cancel) echo "ERR 83886179 Operation cancelled <Pinentry>" ;;
+        *) echo OK ;;
+        esac
+        ;;
     BYE) echo OK; exit 0 ;;
     *) echo OK ;;
     esac
@@ -71,6 +79,12 @@ impl Pinentry {
             .lines()
             .filter(|line| line.starts_with("ASKED "))
             .count()
+    }
+
+    /// How often it was to show something without a question.
+    #[allow(dead_code, reason = "not on every stage")]
+    pub fn shown(&self) -> usize {
+        self.log().matches("SHOWN ").count()
     }
 
     /// The lines of the last dialog that start with this command.
