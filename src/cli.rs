@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{ArgAction, Args, Parser, Subcommand};
+use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
 
 use crate::auth::identity::Way;
 use crate::auth::prompt::Wanted;
@@ -40,9 +40,17 @@ pub(crate) enum Command {
     Lock(TargetArgs),
     /// Unmount
     Unmount(UnmountArgs),
+    /// Explain, step by step, whether and how a bucket can be mounted
+    Check(Box<CheckArgs>),
+    /// Print the policies that enforce MFA on a bucket
+    Policy(PolicyArgs),
     /// Print keys for the AWS CLI and SDKs, as credential_process wants them
     #[command(after_help = CREDENTIALS_HELP)]
     Credentials(Box<CredentialsArgs>),
+    /// Print completions for a shell
+    Completions(CompletionsArgs),
+    /// Print a manual page
+    Man(ManArgs),
 }
 
 /// `status`.
@@ -160,6 +168,71 @@ pub(crate) struct CredentialsArgs {
     /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
     #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
     pub(crate) log_level: Option<String>,
+}
+
+/// `check`.
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// BUCKET, BUCKET/PREFIX, or either with s3:// before it
+    pub(crate) bucket: String,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+    #[command(flatten)]
+    pub(crate) access: AccessArgs,
+    /// Pay for requests and transfer in a bucket whose owner does not
+    #[arg(long, help_heading = "S3")]
+    pub(crate) requester_pays: bool,
+    /// The account that must own the bucket, or every request is refused
+    #[arg(long, value_name = "ACCOUNT", help_heading = "S3")]
+    pub(crate) expected_bucket_owner: Option<String>,
+    /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
+    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// Which policy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum PolicyKind {
+    /// The bucket's
+    Bucket,
+    /// A user's
+    User,
+    /// A role's trust policy
+    Trust,
+}
+
+/// `completions`.
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: clap_complete::Shell,
+}
+
+/// `man`.
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// Of one of the commands; of the program itself if left out
+    pub(crate) command: Option<String>,
+}
+
+/// `policy`.
+#[derive(Debug, Args)]
+pub(crate) struct PolicyArgs {
+    /// BUCKET, or BUCKET/PREFIX for a part of it
+    pub(crate) bucket: String,
+    /// Print one of them, as JSON; all with how to put them if left out
+    #[arg(long, value_enum)]
+    pub(crate) kind: Option<PolicyKind>,
+    /// How old a code may become
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u64).range(60..=129_600))]
+    pub(crate) max_age: Option<u64>,
+    /// The account's number, twelve digits
+    #[arg(long)]
+    pub(crate) account: Option<String>,
+    /// aws, aws-cn or aws-us-gov
+    #[arg(long, default_value = "aws")]
+    pub(crate) partition: String,
 }
 
 /// The options of a mount.

@@ -52,6 +52,7 @@ mod access;
 mod auth;
 mod aws;
 mod background;
+mod check;
 mod cli;
 mod clock;
 mod config;
@@ -59,8 +60,10 @@ mod control;
 mod credentials;
 mod error;
 mod fs;
+mod generated;
 mod log;
 mod mount;
+mod policies;
 mod runtime;
 mod spool;
 mod store;
@@ -103,6 +106,12 @@ pub fn main() -> ExitCode {
         Some(Command::Renew(args)) => control::client::renew(&args),
         Some(Command::Lock(args)) => control::client::lock(&args),
         Some(Command::Unmount(args)) => control::client::unmount(&args),
+        Some(Command::Completions(args)) => generated::completions(&args),
+        Some(Command::Man(args)) => generated::man(&args),
+        Some(Command::Policy(args)) => policies::print(&args),
+        Some(Command::Check(args)) => {
+            in_runtime(args.log_level.clone(), check::run(args, &surroundings))
+        }
         Some(Command::Credentials(args)) => in_runtime(
             args.log_level.clone(),
             credentials::print(args, &surroundings),

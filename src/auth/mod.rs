@@ -15,7 +15,7 @@ mod cli_cache;
 pub(crate) mod code;
 pub(crate) mod conversation;
 pub(crate) mod device;
-mod iam;
+pub(crate) mod iam;
 pub(crate) mod identity;
 pub(crate) mod ladder;
 pub(crate) mod memory;

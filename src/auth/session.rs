@@ -631,6 +631,13 @@ impl Sessions {
         self.state.lock().age_limit
     }
 
+    /// The bucket's policy says how old a code may become, which settles it.
+    pub(crate) fn know_age_limit(&self, limit: Duration) {
+        if self.login.learn_age_limit(limit) {
+            self.state.lock().age_limit = Some(limit);
+        }
+    }
+
     /// S3 accepts a fresher code where it has denied one of this age.
     pub(crate) fn learn_age_limit(&self, age: Duration) {
         let is_less = |known: Option<Duration>| known.is_none_or(|known| age < known);

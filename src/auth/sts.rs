@@ -147,6 +147,14 @@ impl Sts {
         issued(output.credentials, "GetSessionToken")
     }
 
+    /// A session that no code is given for, which has `aws:MultiFactorAuthPresent` = false.
+    pub(crate) async fn session_without_mfa(&self, keys: &Credentials) -> Result<Issued, StsError> {
+        let client = self.client(keys);
+        let request = || client.get_session_token().duration_seconds(900).send();
+        let output = self.send(request, None).await?;
+        issued(output.credentials, "GetSessionToken")
+    }
+
     /// Assumes a role for `duration` seconds, STS's default (an hour) if `None`.
     pub(crate) async fn assume_role(
         &self,

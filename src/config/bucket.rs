@@ -2,19 +2,14 @@
 
 use super::ConfigError;
 
-/// Commands that are promised but not here yet; buckets of these names need `s3://`.
-const RESERVED: [&str; 4] = ["check", "policy", "completions", "man"];
-
 /// Reads `BUCKET[/PREFIX]` with or without `s3://`; the prefix is empty or ends with `/`.
-pub(super) fn bucket_and_prefix(text: &str) -> Result<(String, String), ConfigError> {
-    let (explicit, rest) = match text.strip_prefix("s3://") {
-        Some(rest) => (true, rest),
-        None => (false, text),
-    };
-    if !explicit && RESERVED.contains(&rest) {
+pub(crate) fn bucket_and_prefix(text: &str) -> Result<(String, String), ConfigError> {
+    let rest = text.strip_prefix("s3://").unwrap_or(text);
+    if rest.starts_with('/') {
         return Err(ConfigError(format!(
-            "`{rest}` is a command that this version does not have yet; for a bucket of that \
-             name write s3://{rest}"
+            "{:?} is a path, where a bucket was expected. A bucket that is named like a command is \
+             written s3://NAME",
+            crate::words::tame(rest)
         )));
     }
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
@@ -53,7 +48,7 @@ mod tests {
         assert_eq!(read("docs/"), both("docs", ""));
         assert_eq!(read("s3://docs/a/b/"), both("docs", "a/b/"));
         assert_eq!(read("s3://check"), both("check", ""));
-        assert!(read("check").unwrap_err().contains("s3://check"));
+        assert!(read("/mnt").unwrap_err().contains("s3://NAME"));
         assert!(read("docs/a//b").is_err() && read("docs/../b").is_err());
         assert!(read("").is_err() && read("my bucket").is_err());
     }

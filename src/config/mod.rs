@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials as Keys;
 
+pub(crate) use bucket::bucket_and_prefix;
+
 use crate::auth::identity::{Asked, Identity, IdentityError, Profiles};
 use crate::auth::prompt::Wanted;
 use crate::auth::session::Patience;
@@ -110,8 +112,7 @@ fn variable(name: &str) -> Option<String> {
 impl Config {
     /// Checks everything that can be checked without a network.
     pub(crate) async fn new(args: MountArgs, env: &Surroundings) -> Result<Self, ConfigError> {
-        let (bucket, prefix) =
-            bucket::bucket_and_prefix(args.bucket.as_deref().unwrap_or_default())?;
+        let (bucket, prefix) = bucket_and_prefix(args.bucket.as_deref().unwrap_or_default())?;
         let mountpoint = args
             .mountpoint
             .clone()

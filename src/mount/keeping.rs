@@ -14,6 +14,8 @@ use crate::fs::aside::Notice;
 use crate::fs::index::Index;
 use crate::fs::{FileSystem, Keeping};
 use crate::spool::{Found, Opened, Owner, Spool, pending_elsewhere};
+use crate::store::inspect::Inspector;
+use crate::store::policy;
 
 /// How often what may wait is written down.
 const TIDYING: Duration = Duration::from_secs(1);
@@ -106,11 +108,15 @@ pub(super) async fn keep(mounted: Arc<Mounted>) {
     let mut notices = mounted.fs.notices();
     let mut offers = mounted.sessions.offers();
     let mut ticks = 0_u32;
-    let mut was_live = false;
+    let (mut was_live, mut has_policy) = (false, false);
     loop {
         let is_live = matches!(*phases.borrow_and_update(), Phase::Live(_));
         if is_live && !was_live && !mounted.config.look.read_only {
             mounted.fs.go_on(true);
+        }
+        if is_live && !has_policy {
+            has_policy = true;
+            tokio::spawn(read_policy(Arc::clone(&mounted)));
         }
         was_live = is_live;
         tokio::select! {
@@ -126,6 +132,20 @@ pub(super) async fn keep(mounted: Arc<Mounted>) {
                 }
                 tidy(&mounted.fs).await;
             }
+        }
+    }
+}
+
+/// Reads the bucket's policy, if that is allowed: it may tell how old a code may become, before S3
+/// denies anything.
+pub(super) async fn read_policy(mounted: Arc<Mounted>) {
+    let Some(lease) = mounted.bucket.lease() else {
+        return;
+    };
+    if let Ok(Some(policy)) = Inspector::of(&lease).policy().await {
+        let rules = policy::rules(&policy);
+        if let Some(limit) = policy::age_limit(&rules, &mounted.config.prefix) {
+            mounted.sessions.know_age_limit(limit);
         }
     }
 }

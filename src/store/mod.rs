@@ -5,14 +5,17 @@
 //! - [`verdict`] decides what a refusal means: replay, renew the session, or a real no.
 //! - [`bucket`] is the gate: every request of the filesystem passes it, knows the generation it
 //!   was signed with, and is sent again when a new session is there.
+//! - [`inspect`] finds out what is allowed, [`policy`] reads what a bucket says of itself.
 //! - [`mod@write`] sends the requests that change something, [`changes`] is their gate, and
 //!   [`support`] knows which conditions the store honours.
 
 pub(crate) mod bucket;
 pub(crate) mod changes;
 pub(crate) mod failure;
+pub(crate) mod inspect;
 pub(crate) mod limit;
 pub(crate) mod metadata;
+pub(crate) mod policy;
 pub(crate) mod s3;
 pub(crate) mod support;
 pub(crate) mod verdict;

@@ -90,7 +90,8 @@ fn each_kind_of_failure_has_its_exit_code_and_a_sentence() {
     );
     try_with(&["docs", place, "--mfa-serial", "short"], 2, "MFA device");
     try_with(&["docs", place, "--prompt", "none"], 3, "switched off");
-    try_with(&["check", place], 2, "s3://check");
+    try_with(&["check", place], 2, "s3://NAME");
+    try_with(&["man", "nothing"], 2, "is no command");
     let answering = scene.pinentry.answer_next(scene.device.unspent_code());
     try_with(&["absent", place], 4, "no bucket");
     answering.join().unwrap();

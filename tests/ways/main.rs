@@ -18,6 +18,7 @@
 mod scene;
 
 mod case;
+mod check;
 mod clocks;
 mod credentials;
 mod many;

@@ -143,7 +143,12 @@ fn each_partition_and_each_kind_of_endpoint_has_its_host() {
     let device = |partition: &str| {
         format!("[default]\nmfa_serial = arn:{partition}:iam::123456789012:mfa/alice\n")
     };
-    let rows: [(String, &[(&str, &str)], &str); 8] = [
+    type Row = (
+        String,
+        &'static [(&'static str, &'static str)],
+        &'static str,
+    );
+    let rows: [Row; 8] = [
         (device("aws"), &[], "sts.us-east-1.amazonaws.com:443"),
         (
             format!("{}region = eu-central-1\n", device("aws")),
