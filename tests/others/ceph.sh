@@ -93,6 +93,8 @@ rgw data = $home/rgw
 rgw frontends = beast endpoint=127.0.0.1:$gateway_port
 rgw s3 auth use sts = true
 rgw sts key = abcdefghijklmnop
+# Sessions of seconds, which the gateway of a company would not have.
+rgw sts min session duration = 2
 rgw crypt require ssl = false
 rgw enable usage log = false
 rgw enable ops log = false
@@ -111,7 +113,7 @@ timeout 60 ceph osd new "$store" >/dev/null
 ceph-osd -i 0 --mkfs --osd-uuid "$store" >/dev/null 2>"$home/log/mkfs.out"
 daemon ceph-osd -f -i 0
 # radosgw-admin waits until the object store is there.
-timeout 60 radosgw-admin user create --uid=alice --display-name=Alice --caps='user-policy=*' \
+timeout 60 radosgw-admin user create --uid=alice --display-name=Alice --caps='roles=*;user-policy=*' \
     --access-key="$access_key" --secret-key="$secret_key" >/dev/null 2>"$home/log/user.out"
 daemon radosgw -f -n client.rgw.test
 echo started
