@@ -428,3 +428,35 @@ fn the_dialog_gets_the_display_of_the_moment() {
         assert_eq!(reader.join().unwrap().unwrap(), "content");
     }
 }
+
+/// A dialog is open on the desktop, and the person sits at a terminal elsewhere.
+#[test]
+fn renew_joins_an_open_dialog_and_the_first_answer_wins() {
+    if !tmux_is_here("renew_joins_an_open_dialog_and_the_first_answer_wins") {
+        return;
+    }
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&["--metadata-ttl", "0"]);
+    let renew = format!("{} renew; echo exit $?", env!("CARGO_BIN_EXE_s3mfa-mount"));
+    for at_the_terminal in [true, false] {
+        scene.sandbox.sessions().expire_all();
+        let file = mount.file("f");
+        let asked = scene.pinentry.asked();
+        let reader = thread::spawn(move || fs::read_to_string(file));
+        scene.pinentry.wait_until_asked(asked + 1);
+        let terminal = Terminal::open(&scene, "exec bash --norc");
+        terminal.type_line(&renew);
+        terminal.wait_for("MFA code:");
+        assert!(scene.pinentry.is_open(), "the dialog stays");
+        let code = scene.device.unspent_code();
+        match at_the_terminal {
+            true => terminal.type_line(&code),
+            false => assert!(scene.pinentry.answer(&code)),
+        }
+        assert_eq!(reader.join().unwrap().unwrap(), "content");
+        terminal.wait_for("exit 0");
+        wait_until("the end of the dialog", || !scene.pinentry.is_open());
+        assert_eq!(scene.pinentry.asked(), asked + 1);
+    }
+}

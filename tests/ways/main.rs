@@ -17,6 +17,7 @@
 #[path = "../mount/scene/mod.rs"]
 mod scene;
 
+mod ages;
 mod case;
 mod check;
 mod clocks;
