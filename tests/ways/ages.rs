@@ -111,11 +111,14 @@ fn a_renewal_is_offered_before_anything_is_denied_and_costs_nothing() {
     // Nobody answers it, and nobody is asked.
     assert_eq!(read(&mount), "content");
     assert_eq!(scene.pinentry.asked(), 1);
-    // The hour is over: who needs the mount then is asked, and S3 has denied nothing.
-    scene
-        .sandbox
-        .skew(Duration::from_secs(3700), Skew::ServerAhead);
-    let _ = fs::metadata(mount.file("open"));
+    // The hour is over a few seconds later: who needs the mount then is asked, and S3 has denied
+    // nothing.
+    let nearly = Duration::from_secs(3590);
+    scene.sandbox.skew(nearly, Skew::ServerAhead);
+    assert_eq!(read(&mount), "content");
+    wait_until("the end", || session(scene, &mount)["state"] == "locked");
+    assert_eq!(scene.pinentry.asked(), 1);
+    assert_eq!(scene.sandbox.counts().with_code("AccessDenied"), 0);
     let answering = scene.pinentry.answer_next(scene.device.unspent_code());
     assert_eq!(read(&mount), "content");
     answering.join().unwrap();
