@@ -18,6 +18,7 @@ mod lifetime;
 mod listing;
 mod locking;
 mod moving;
+mod pinentries;
 mod prompting;
 mod reading;
 mod refusing;

@@ -231,10 +231,10 @@ impl Terminal {
         String::from_utf8(modes.unwrap().stdout).unwrap()
     }
 
-    /// Types into a dialog, which must have set the terminal up to take Enter as it is.
-    fn type_into_dialog(&self, line: &str) {
+    /// Types into a dialog, which must have set the terminal up for itself.
+    fn type_into_dialog(&self, modes: &str, line: &str) {
         wait_until("the dialog's terminal modes", || {
-            self.modes().contains("-icrnl")
+            self.modes().contains(modes)
         });
         self.type_line(line);
     }
@@ -268,23 +268,17 @@ fn renew_on_a_terminal(scene: &Scene, code: &str) -> Option<String> {
     Some(terminal.text().replace('\n', ""))
 }
 
-#[test]
-fn a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one() {
-    let test = "a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one";
-    if !tmux_is_here(test)
-        || !parts::are_here(
-            test,
-            &["pinentry-curses"],
-            "apt-get install pinentry-curses",
-        )
-    {
+/// A wrong code and a right one, in a pinentry on a terminal which it sets to these modes.
+fn in_a_terminal(program: &str, modes: &str) {
+    let install = format!("apt-get install {program}");
+    if !tmux_is_here(program) || !parts::are_here(program, &[program], &install) {
         return;
     }
     let scene = Scene::new();
     scene.bucket.put("f", "content");
     let path = scene.mountpoint("mnt");
     let command = format!(
-        "{} docs {} --pinentry-program pinentry-curses; echo exit $?; exec sleep 60",
+        "{} docs {} --pinentry-program {program}; echo exit $?; exec sleep 60",
         env!("CARGO_BIN_EXE_s3mfa-mount"),
         path.display()
     );
@@ -292,12 +286,22 @@ fn a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one() {
     terminal.wait_for("MFA code:");
     terminal.wait_for("Device: arn:aws:iam::123456789012:mfa/alice");
     let right: u32 = scene.device.code().parse().unwrap();
-    terminal.type_into_dialog(&format!("{:06}", (right + 500_000) % 1_000_000));
+    terminal.type_into_dialog(modes, &format!("{:06}", (right + 500_000) % 1_000_000));
     terminal.wait_for("refused the code");
-    terminal.type_into_dialog(&scene.device.unspent_code());
+    terminal.type_into_dialog(modes, &scene.device.unspent_code());
     terminal.wait_for("exit 0");
     assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "content");
     crate::scene::detach(&path);
+}
+
+#[test]
+fn a_real_pinentry_curses_takes_a_wrong_code_and_a_right_one() {
+    in_a_terminal("pinentry-curses", "-icrnl");
+}
+
+#[test]
+fn a_real_pinentry_tty_takes_a_wrong_code_and_a_right_one() {
+    in_a_terminal("pinentry-tty", "-echo ");
 }
 
 #[test]

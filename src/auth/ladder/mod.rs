@@ -15,6 +15,8 @@
 //! bucket before, and goes on where STS says that a rung cannot be stood on. When S3 denies
 //! something to a session without MFA, the store climbs: [`Ladder::climb`](super::session::Login).
 
+mod attempt;
+
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -23,20 +25,18 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 
-use super::code::Code;
 use super::conversation::{Conversation, Subject};
-use super::identity::serial::Serial;
-use super::identity::{Asked, Identity, Origin, Profiles, Role, Way, temporary_keys};
+use super::identity::{Asked, Identity, Origin, Profiles, Way, temporary_keys};
 use super::memory::Memory;
-use super::origin::{self, refused};
 use super::prompt::Ask;
 use super::session::{Demand, Granted, Login, LoginRequest};
-use super::shared::{Found, Kept, Shelf, Slot, Wanted};
+use super::shared::{Found, Shelf, Slot, Wanted};
 use super::spent::SpentCodes;
-use super::sts::{Issued, Sts, StsError};
-use super::{AuthError, cli_cache, device, sso};
+use super::sts::Sts;
+use super::{AuthError, origin, sso};
 use crate::aws::{Aws, partition_of_region};
 use crate::clock::Clock;
+use attempt::{Attempt, Fall};
 
 /// The longest session of a role that is assumed with temporary keys, in seconds: IAM user guide,
 /// "Role chaining".
@@ -151,20 +151,6 @@ struct State {
     is_locked: bool,
     /// Where the session comes from that the next login would begin with.
     slot: Option<Slot>,
-}
-
-/// Why a rung cannot be stood on.
-enum Fall {
-    /// The next one may do.
-    Higher(AuthError),
-    /// None will.
-    End(AuthError),
-}
-
-impl From<AuthError> for Fall {
-    fn from(error: AuthError) -> Self {
-        Self::End(error)
-    }
 }
 
 impl Ladder {
@@ -399,254 +385,5 @@ impl Inner {
             }
             Rung::Plain | Rung::Sso | Rung::Role => None,
         }
-    }
-}
-
-/// What a code is traded for.
-enum Trade<'a> {
-    SessionToken,
-    Role(&'a Role),
-}
-
-/// One login, on one rung after the other.
-struct Attempt<'a> {
-    inner: &'a Inner,
-    identity: &'a Identity,
-    keys: &'a Issued,
-    conversation: &'a Conversation<'a>,
-    began: SystemTime,
-}
-
-impl Attempt<'_> {
-    async fn stand_on(&self, rung: Rung) -> Result<Granted, Fall> {
-        let roles = self.identity.roles.as_slice();
-        let demand = &self.conversation.request.demand;
-        let (issued, kept) = match rung {
-            Rung::Plain => (self.keys.clone(), None),
-            Rung::Sso | Rung::Role => (self.assume(self.keys, roles).await?, None),
-            Rung::SessionToken => {
-                let kept = self.session_token(demand).await?;
-                (issued(&kept), Some(kept))
-            }
-            Rung::SessionTokenThenRole => {
-                let (issued, kept) = self.session_token_then_role(roles).await?;
-                (issued, Some(kept))
-            }
-            Rung::RoleWithCode => {
-                let (first, rest) = match roles {
-                    [first, rest @ ..] => (first, rest),
-                    [] => return Err(Fall::End(AuthError::Ending)),
-                };
-                let kept = self.role_with_code(first).await?;
-                let issued = self.assume(&issued(&kept), rest).await?;
-                (issued, Some(kept))
-            }
-        };
-        let authenticated = kept.as_ref().map_or(self.began, Kept::authenticated);
-        // A role was assumed just now, whenever the code was typed.
-        let is_found = matches!(rung, Rung::SessionToken | Rung::RoleWithCode);
-        Ok(Granted {
-            credentials: issued.credentials,
-            expires: issued.expires,
-            authenticated,
-            code_until: kept.and_then(|kept| kept.expires()),
-            rung,
-            is_new: !is_found || authenticated >= self.began,
-        })
-    }
-
-    /// One role after the other, without a code.
-    async fn assume(&self, keys: &Issued, roles: &[Role]) -> Result<Issued, Fall> {
-        let mut keys = keys.clone();
-        for role in roles {
-            let assumed = self.assume_one(&keys.credentials, role).await;
-            keys = assumed.map_err(|error| match error {
-                StsError::RoleDenied(text) => Fall::Higher(AuthError::Refused(format!(
-                    "the role {} may not be assumed by these keys, or not without MFA: {text}",
-                    role.arn
-                ))),
-                error => Fall::End(refused(&self.identity.profile, error)),
-            })?;
-        }
-        Ok(keys)
-    }
-
-    async fn assume_one(&self, keys: &Credentials, role: &Role) -> Result<Issued, StsError> {
-        let is_chained = keys.session_token().is_some();
-        let duration = role.duration.map(|seconds| match is_chained {
-            true => seconds.min(LONGEST_CHAINED),
-            false => seconds,
-        });
-        let sts = &self.inner.sts;
-        sts.assume_role(keys, role, None, duration).await
-    }
-
-    async fn session_token_then_role(&self, roles: &[Role]) -> Result<(Issued, Kept), Fall> {
-        let request = self.conversation.request;
-        // What S3 refused is the role's session; the one behind it may be as good as ever.
-        let mut demand = Demand {
-            rejected: None,
-            ..request.demand.clone()
-        };
-        loop {
-            let kept = self.session_token(&demand).await?;
-            let is_new = kept.authenticated() >= self.began;
-            let base = issued(&kept);
-            let mut keys = base.clone();
-            let mut failure = None;
-            for role in roles {
-                match self.assume_one(&keys.credentials, role).await {
-                    Ok(assumed) => keys = assumed,
-                    Err(error) => {
-                        failure = Some((role, error));
-                        break;
-                    }
-                }
-            }
-            let Some((role, error)) = failure else {
-                return Ok((keys, kept));
-            };
-            let may_be_its_age = matches!(
-                error,
-                StsError::Ended
-                    | StsError::UnknownKey
-                    | StsError::RoleDenied(_)
-                    | StsError::Refused(_)
-            );
-            if !is_new && may_be_its_age {
-                // The session is dead, or older than the role's trust policy wants it.
-                demand.rejected = Some(base.credentials.access_key_id().to_owned());
-                continue;
-            }
-            return Err(match error {
-                StsError::RoleDenied(text) => Fall::Higher(AuthError::Refused(format!(
-                    "the role {} may not be assumed with a session of GetSessionToken: {text}",
-                    role.arn
-                ))),
-                error => Fall::End(refused(&self.identity.profile, error)),
-            });
-        }
-    }
-
-    async fn session_token(&self, demand: &Demand) -> Result<Kept, Fall> {
-        let keys = &self.keys.credentials;
-        let slot = self.inner.slot(Rung::SessionToken, self.identity, keys);
-        self.obtain(slot, demand, &Trade::SessionToken).await
-    }
-
-    async fn role_with_code(&self, role: &Role) -> Result<Kept, Fall> {
-        let keys = &self.keys.credentials;
-        let demand = &self.conversation.request.demand;
-        let serial = self.identity.serial.as_ref();
-        if let Some(kept) = cli_cache::find(role, serial, demand, self.began) {
-            tracing::info!("the AWS CLI has a session of {}", role.arn);
-            return Ok(kept);
-        }
-        let slot = self.inner.slot(Rung::RoleWithCode, self.identity, keys);
-        self.obtain(slot, demand, &Trade::Role(role)).await
-    }
-
-    async fn trade(
-        &self,
-        trade: &Trade<'_>,
-        serial: &Serial,
-        code: Code,
-    ) -> Result<Issued, StsError> {
-        let (sts, keys) = (&self.inner.sts, &self.keys.credentials);
-        let mfa = (serial.as_str(), &code);
-        match trade {
-            Trade::SessionToken => {
-                sts.get_session_token(keys, mfa, self.identity.duration)
-                    .await
-            }
-            Trade::Role(role) => sts.assume_role(keys, role, Some(mfa), role.duration).await,
-        }
-    }
-
-    /// Finds a session in its slot, or asks for one and leaves it there.
-    async fn obtain(
-        &self,
-        slot: Option<Slot>,
-        demand: &Demand,
-        trade: &Trade<'_>,
-    ) -> Result<Kept, Fall> {
-        let Some(slot) = slot else {
-            return Err(Fall::End(AuthError::Ending));
-        };
-        self.inner.state.lock().slot = Some(slot.clone());
-        let request = self.conversation.request;
-        let wanted = Wanted {
-            rejected: demand.rejected.clone(),
-            after: demand.after,
-            since: Some(self.began),
-            insists: demand.insists,
-        };
-        if demand.insists {
-            slot.forgive();
-        }
-        let now = || self.inner.now();
-        // Somebody who asks at a place of their own does not wait for a dialog elsewhere.
-        let _lease = match request.is_elsewhere {
-            true => match slot.look(&wanted, now()) {
-                Found::Session(kept) => return Ok(kept),
-                _ => None,
-            },
-            false => tokio::select! {
-                lease = slot.lease_or_find(&wanted, now) => match lease {
-                    Ok(lease) => Some(lease),
-                    Err(Found::Session(kept)) => return Ok(kept),
-                    Err(Found::Refusal(error)) => return Err(Fall::End(error)),
-                    Err(Found::Nothing) => None,
-                },
-                () = request.panel.joined() => None,
-            },
-        };
-        let outcome = tokio::select! {
-            outcome = self.ask(trade) => outcome,
-            kept = slot.session_of_another(&wanted, now) => return Ok(kept),
-        };
-        match &outcome {
-            Ok(kept) => slot.leave(kept),
-            Err(Fall::End(error)) => slot.refuse(error, self.inner.parts.cool_down, now()),
-            Err(Fall::Higher(_)) => {}
-        }
-        outcome
-    }
-
-    async fn ask(&self, trade: &Trade<'_>) -> Result<Kept, Fall> {
-        let (parts, keys) = (&self.inner.parts, &self.keys.credentials);
-        let serial = match &self.identity.serial {
-            Some(serial) => serial.clone(),
-            None => {
-                let memory = &parts.memory;
-                device::find(&parts.aws, &self.inner.sts, keys, memory, self.conversation).await?
-            }
-        };
-        let outcome = self
-            .conversation
-            .code(&serial, |code| self.trade(trade, &serial, code));
-        match outcome.await? {
-            Ok(issued) => Ok(Kept::new(
-                &issued.credentials,
-                issued.expires,
-                self.inner.now(),
-            )),
-            Err(error @ StsError::UnknownDevice { .. }) => {
-                parts.memory.forget_device(keys.access_key_id());
-                Err(Fall::End(AuthError::UnknownDevice(error.to_string())))
-            }
-            Err(StsError::Unsupported(what)) => Err(Fall::Higher(AuthError::Refused(format!(
-                "STS at {} does not know this request ({what})",
-                parts.aws.sts_place()
-            )))),
-            Err(error) => Err(Fall::End(refused(&self.identity.profile, error))),
-        }
-    }
-}
-
-fn issued(kept: &Kept) -> Issued {
-    Issued {
-        credentials: kept.credentials(),
-        expires: kept.expires(),
     }
 }

@@ -2,11 +2,14 @@ use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::UNIX_EPOCH;
 
+use aws_credential_types::Credentials;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use super::super::prompt::{PromptError, Question};
+use super::flight::AFTER_FAULT;
 use super::*;
 
 /// A wall clock that stands still until it is moved.

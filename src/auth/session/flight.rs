@@ -1,0 +1,309 @@
+//! One renewal on its way, and everybody who waits for it.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::asking::{Identity, LoginRequest, Wish};
+use super::terms::{Demand, Generation, Granted, Reason, Session};
+use super::{Asker, Sessions, State};
+use crate::auth::prompt::Panel;
+use crate::auth::{AuthError, Ending, cool_down};
+use crate::clock::wall_time;
+
+/// How long nobody is asked after a fault of the network, whose code was typed for nothing.
+pub(super) const AFTER_FAULT: Duration = Duration::from_secs(10);
+
+/// Nobody is asked until then.
+pub(super) struct Quiet {
+    pub(super) until: Instant,
+    pub(super) until_wall: SystemTime,
+    because: AuthError,
+}
+
+impl Quiet {
+    /// What a request hears meanwhile: a fault as it was, and of a person's no until when.
+    fn error(&self) -> AuthError {
+        match self.because.kind() {
+            Ending::Fault => self.because.clone(),
+            _ => AuthError::CoolingDown {
+                until: self.until_wall,
+                because: self.because.to_string(),
+            },
+        }
+    }
+}
+
+type Outcome = Option<Result<Arc<Session>, AuthError>>;
+
+pub(super) struct Flight {
+    id: u64,
+    outcome: watch::Receiver<Outcome>,
+    /// When all that wait now give up together.
+    deadline: Instant,
+    waiters: usize,
+    /// Somebody waited until the deadline: the dialog stays for a late answer.
+    outlived: bool,
+    panel: Panel,
+    pub(super) task: AbortHandle,
+}
+
+impl Sessions {
+    /// Joins the renewal, starting one if need be.
+    pub(super) async fn wait(
+        self: &Arc<Self>,
+        mut wish: Wish,
+        asker: &Asker,
+    ) -> Result<Arc<Session>, AuthError> {
+        let identity = (asker.identify)(asker.tid);
+        loop {
+            let mut ticket = {
+                let mut state = self.state.lock();
+                if state.ending {
+                    return Err(AuthError::Ending);
+                }
+                let enough = match (&wish, &state.live) {
+                    (Wish::Any, Some(live)) => Some(live),
+                    (Wish::Newer(old, _), Some(live)) if live.generation > *old => Some(live),
+                    _ => None,
+                };
+                if let Some(session) = enough {
+                    return Ok(Arc::clone(session));
+                }
+                if !matches!(wish, Wish::Now(..)) {
+                    let is_at_hand =
+                        matches!(wish, Wish::Any) && self.login.is_at_hand(&state.demand);
+                    if !identity.may_prompt && !is_at_hand {
+                        return Err(AuthError::Unasked);
+                    }
+                    if let Some(quiet) = &state.quiet
+                        && state.flight.is_none()
+                        && quiet.until > Instant::now()
+                        && !is_at_hand
+                    {
+                        return Err(quiet.error());
+                    }
+                }
+                self.join(&mut state, &mut wish, asker.tid, &identity)
+            };
+            match ticket.outcome().await {
+                // The renewal was superseded by one that somebody asked for: wait for that.
+                None => continue,
+                // It was begun for somebody whom nobody is asked for, and needed a person.
+                Some(Err(AuthError::Unasked)) if identity.may_prompt => continue,
+                Some(outcome) => return outcome,
+            }
+        }
+    }
+
+    fn join(
+        self: &Arc<Self>,
+        state: &mut State,
+        wish: &mut Wish,
+        tid: u32,
+        identity: &Identity,
+    ) -> Ticket {
+        let on_purpose = matches!(wish, Wish::Now(..));
+        // It is asked once; whoever waits on, waits for what comes of that.
+        let named = match wish {
+            Wish::Now(_, ask) => ask.take(),
+            _ => None,
+        };
+        match (&state.flight, named) {
+            (Some(flight), Some(ask)) => flight.panel.join(ask),
+            (Some(_), None) => {}
+            (None, named) => {
+                let (reason, demand) = match (&*wish, &state.live) {
+                    (Wish::Newer(_, reason), Some(live)) => {
+                        (*reason, Demand::better_than(live, *reason))
+                    }
+                    (Wish::Now(after, _), live) => {
+                        let reason = match live {
+                            Some(_) => Reason::Requested,
+                            None => state.reason,
+                        };
+                        let demand = Demand {
+                            after: Some(*after),
+                            insists: true,
+                            ..state.demand.clone()
+                        };
+                        (reason, demand)
+                    }
+                    _ => (state.reason, state.demand.clone()),
+                };
+                state.renewals += 1;
+                let request = LoginRequest {
+                    reason,
+                    program: identity.program.clone(),
+                    tid,
+                    is_elsewhere: named.is_some(),
+                    panel: Panel::new(named.unwrap_or_else(|| self.login.asker())),
+                    may_ask: identity.may_prompt,
+                    demand,
+                };
+                state.flight = Some(self.take_off(state.renewals, request));
+                self.publish(state);
+            }
+        }
+        let (id, deadline, outcome) = match &mut state.flight {
+            Some(flight) => {
+                let now = Instant::now();
+                if flight.deadline <= now {
+                    flight.deadline = now + self.patience.wait;
+                }
+                flight.waiters += 1;
+                // Somebody who asked for a session waits for as long as the dialog stays.
+                let deadline = (!on_purpose).then_some(flight.deadline);
+                (flight.id, deadline, flight.outcome.clone())
+            }
+            // Not reached: one was just put there. The waiter would fail at once.
+            None => (0, Some(Instant::now()), watch::channel(None).1),
+        };
+        Ticket {
+            sessions: Arc::clone(self),
+            flight: id,
+            deadline,
+            outcome,
+            settled: false,
+        }
+    }
+
+    fn take_off(self: &Arc<Self>, id: u64, request: LoginRequest) -> Flight {
+        let (sender, outcome) = watch::channel(None);
+        let sessions = Arc::clone(self);
+        let panel = request.panel.clone();
+        let login = self.login.login(request);
+        let task = tokio::spawn(async move {
+            let result = login.await;
+            let outcome = sessions.land(id, result);
+            sender.send_replace(Some(outcome));
+        });
+        Flight {
+            id,
+            outcome,
+            deadline: Instant::now() + self.patience.wait,
+            waiters: 0,
+            outlived: false,
+            panel,
+            task: task.abort_handle(),
+        }
+    }
+
+    fn land(&self, id: u64, result: Result<Granted, AuthError>) -> Result<Arc<Session>, AuthError> {
+        let mut state = self.state.lock();
+        if state.flight.as_ref().is_some_and(|flight| flight.id == id) {
+            state.flight = None;
+        }
+        let outcome = match result {
+            Ok(granted) => {
+                state.last = Generation(state.last.0 + 1);
+                let session = Arc::new(Session {
+                    generation: state.last,
+                    credentials: granted.credentials,
+                    expires: granted.expires,
+                    authenticated: granted.authenticated,
+                    code_until: granted.code_until,
+                    rung: granted.rung,
+                    is_new: granted.is_new,
+                });
+                state.live = Some(Arc::clone(&session));
+                state.rung = Some(session.rung);
+                state.demand = Demand::default();
+                state.refusals = 0;
+                state.quiet = None;
+                match session.expires {
+                    Some(at) => tracing::info!("a new session lives until {}", wall_time(at)),
+                    None => tracing::info!("a new session, without an end"),
+                }
+                Ok(session)
+            }
+            Err(error) => {
+                self.cool_down(&mut state, &error);
+                tracing::warn!("no session: {error}");
+                Err(error)
+            }
+        };
+        self.publish(&state);
+        outcome
+    }
+
+    fn cool_down(&self, state: &mut State, because: &AuthError) {
+        let span = match because.kind() {
+            Ending::Person => {
+                let span = cool_down(self.patience.cool_down, state.refusals);
+                state.refusals += 1;
+                span
+            }
+            Ending::Fault => self.patience.cool_down.min(AFTER_FAULT),
+            Ending::Neither => return,
+        };
+        state.quiet = Some(Quiet {
+            until: Instant::now() + span,
+            until_wall: self.clock.now() + span,
+            because: because.clone(),
+        });
+    }
+
+    /// A waiter is gone before its renewal came to an end.
+    fn leave(&self, flight_id: u64, timed_out: bool) {
+        let mut state = self.state.lock();
+        let Some(flight) = state.flight.as_mut().filter(|f| f.id == flight_id) else {
+            return;
+        };
+        flight.waiters = flight.waiters.saturating_sub(1);
+        flight.outlived |= timed_out;
+        if flight.waiters == 0 && !flight.outlived {
+            flight.task.abort();
+            state.flight = None;
+            tracing::info!("the prompt is closed: nobody waits for it any more");
+            self.publish(&state);
+        }
+    }
+}
+
+/// One request's place in the queue behind a renewal.
+struct Ticket {
+    sessions: Arc<Sessions>,
+    flight: u64,
+    deadline: Option<Instant>,
+    outcome: watch::Receiver<Outcome>,
+    settled: bool,
+}
+
+impl Ticket {
+    /// Waits for the renewal or the deadline. `None`: the renewal was superseded.
+    async fn outcome(&mut self) -> Option<Result<Arc<Session>, AuthError>> {
+        let landed = self.outcome.wait_for(Option::is_some);
+        let deadline = async {
+            match self.deadline {
+                Some(deadline) => tokio::time::sleep_until(deadline).await,
+                None => std::future::pending().await,
+            }
+        };
+        let result = tokio::select! {
+            biased;
+            landed = landed => match landed {
+                Ok(outcome) => outcome.clone(),
+                // The task is gone without a word: aborted.
+                Err(_) => None,
+            },
+            () = deadline => {
+                self.sessions.leave(self.flight, true);
+                Some(Err(AuthError::TimedOut))
+            }
+        };
+        self.settled = true;
+        result
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.sessions.leave(self.flight, false);
+        }
+    }
+}

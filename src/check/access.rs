@@ -1,0 +1,238 @@
+//! Who wants in: keys, identity, clock, device, and what the keys alone get.
+
+use aws_credential_types::Credentials;
+
+use super::report::Outcome;
+use super::{Check, Told};
+use crate::auth::iam;
+use crate::auth::identity::Origin;
+use crate::auth::identity::serial::is_passkey;
+use crate::auth::sts::{Caller, StsError};
+use crate::store::failure::Kind;
+use crate::store::inspect::{Inspector, Tried};
+use crate::words::tame;
+
+/// How to get a device that gives codes.
+const ADD_DEVICE: &str = "add an authenticator app: IAM console, Security credentials, Assign MFA \
+                          device";
+
+impl Check {
+    pub(super) fn keys(&mut self, keys: Option<&Credentials>) -> Told {
+        let identity = &self.access.identity;
+        let name = tame(&identity.profile);
+        let (outcome, text) = match (&identity.origin, keys) {
+            (_, Some(keys)) if keys.session_token().is_none() => (
+                Outcome::Ok,
+                format!("{name}: long-term keys, which may ask for sessions"),
+            ),
+            (_, Some(_)) => (
+                Outcome::Note,
+                format!("{name}: temporary keys, which are used as they are: no code can add MFA"),
+            ),
+            (Origin::Sso(sso), _) => (
+                Outcome::Note,
+                format!("{name}: IAM Identity Center at {}", tame(&sso.start_url)),
+            ),
+            (Origin::Process(_), _) => (
+                Outcome::Note,
+                format!("{name}: keys of its credential_process"),
+            ),
+            (origin, _) => (Outcome::Note, format!("{name}: keys of {}", place(origin))),
+        };
+        self.tell("keys", outcome, text, None)
+    }
+
+    /// Who the keys belong to; `None` if they are no good.
+    pub(super) async fn identity(&mut self, keys: &Credentials) -> std::io::Result<Option<Caller>> {
+        let (outcome, text, fix, caller) = match self.sts.caller(keys).await {
+            Ok(caller) => (Outcome::Ok, caller.arn.clone(), None, Some(caller)),
+            Err(StsError::UnknownKey) => (
+                Outcome::Problem,
+                format!(
+                    "AWS does not know the access key {}: it is deleted, or disabled",
+                    tame(keys.access_key_id())
+                ),
+                Some(
+                    "IAM console, Security credentials, Access keys: activate it or create a new \
+                     one, then `aws configure`"
+                        .to_owned(),
+                ),
+                None,
+            ),
+            Err(StsError::Ended) => (
+                Outcome::Problem,
+                "the keys are temporary, and have expired".to_owned(),
+                Some("get new ones, or name the profile with the long-term keys".to_owned()),
+                None,
+            ),
+            Err(error @ (StsError::Unreachable { .. } | StsError::Unavailable(_))) => {
+                (Outcome::Problem, error.to_string(), None, None)
+            }
+            // Other stores may not know the question; the keys may be as good as any.
+            Err(StsError::Unsupported(_)) => (
+                Outcome::Unknown,
+                "this store does not tell whose keys they are".to_owned(),
+                None,
+                Some(Caller {
+                    arn: String::new(),
+                    account: String::new(),
+                }),
+            ),
+            Err(error) => (Outcome::Problem, error.to_string(), None, None),
+        };
+        self.tell("who", outcome, text, fix)?;
+        Ok(caller)
+    }
+
+    pub(super) fn clock(&mut self) -> Told {
+        let complaint = self.aws.clock.complaint();
+        match complaint.as_str() {
+            "" => self.tell("clock", Outcome::Ok, "as AWS's".to_owned(), None),
+            _ => {
+                let (text, fix) = complaint.split_once(". ").unwrap_or((&complaint, ""));
+                self.tell(
+                    "clock",
+                    Outcome::Problem,
+                    text.to_owned(),
+                    Some(fix.to_owned()),
+                )
+            }
+        }
+    }
+
+    pub(super) async fn device(&mut self, keys: &Credentials, caller: Option<&Caller>) -> Told {
+        let user = caller.and_then(Caller::user);
+        let listed = iam::mfa_devices(&self.aws, keys, user).await;
+        let named = self.access.identity.serial.clone();
+        let (outcome, text, fix) = match (listed, named) {
+            (Ok(all), named) => {
+                let (passkeys, codes): (Vec<_>, Vec<_>) =
+                    all.into_iter().partition(|serial| is_passkey(serial));
+                let shown = |serials: &[String]| {
+                    let shown: Vec<_> = serials.iter().map(|serial| tame(serial)).collect();
+                    shown.join(", ")
+                };
+                match (named, codes.as_slice()) {
+                    (Some(named), codes) if codes.iter().any(|code| code == named.as_str()) => {
+                        (Outcome::Ok, tame(named.as_str()), None)
+                    }
+                    (Some(named), codes) if !codes.is_empty() => (
+                        Outcome::Problem,
+                        format!(
+                            "{} is not one of this user's devices, which are: {}",
+                            tame(named.as_str()),
+                            shown(codes)
+                        ),
+                        codes
+                            .first()
+                            .map(|right| format!("mfa_serial = {}", tame(right))),
+                    ),
+                    (_, []) if !passkeys.is_empty() => (
+                        Outcome::Problem,
+                        format!(
+                            "only a passkey or security key ({}), which gives no code for AWS's API",
+                            shown(&passkeys)
+                        ),
+                        Some(format!(
+                            "{ADD_DEVICE}, beside it; or use a profile of `aws login`"
+                        )),
+                    ),
+                    (_, []) => (
+                        Outcome::Problem,
+                        "this user has no MFA device".to_owned(),
+                        Some(ADD_DEVICE.to_owned()),
+                    ),
+                    (None, codes) => (
+                        Outcome::Note,
+                        format!("none in the profile; IAM knows {}", shown(codes)),
+                        codes
+                            .first()
+                            .map(|code| format!("mfa_serial = {}", tame(code))),
+                    ),
+                    (Some(_), _) => (Outcome::Unknown, "not found out".to_owned(), None),
+                }
+            }
+            (Err(error), Some(named)) => (
+                Outcome::Unknown,
+                format!(
+                    "{}, which cannot be compared: {error}",
+                    tame(named.as_str())
+                ),
+                None,
+            ),
+            (Err(error), None) => (
+                Outcome::Unknown,
+                format!("none in the profile, and {error}"),
+                Some("mfa_serial = arn:aws:iam::ACCOUNT:mfa/NAME in ~/.aws/config".to_owned()),
+            ),
+        };
+        self.tell("device", outcome, text, fix)
+    }
+
+    /// Whether the keys get in without MFA, which they must not.
+    pub(super) async fn without_mfa(&mut self, keys: &Credentials) -> std::io::Result<Tried> {
+        let inspector = Inspector::new(&self.endpoint, &self.bucket, keys).await;
+        let tried = inspector.list(&self.prefix).await;
+        let (outcome, text, fix) = match &tried {
+            Tried::Allowed => {
+                let advice = format!(
+                    "to demand MFA of everybody: s3mfa-mount policy {} --kind bucket",
+                    self.bucket
+                );
+                (
+                    Outcome::Note,
+                    "the keys get in without MFA: this bucket does not demand it of them"
+                        .to_owned(),
+                    Some(advice),
+                )
+            }
+            Tried::Denied(_) => (Outcome::Ok, "refused, as it should be".to_owned(), None),
+            Tried::Failed(failure) => (
+                Outcome::Problem,
+                match failure.kind {
+                    Kind::NotFound => {
+                        format!("there is no bucket {:?}", self.bucket)
+                    }
+                    _ => format!("the bucket cannot be reached: {}", failure.text),
+                },
+                Some("check its name, the region and --endpoint-url".to_owned()),
+            ),
+        };
+        self.tell("without MFA", outcome, text, fix)?;
+        if matches!(tried, Tried::Denied(_)) {
+            self.session_without_mfa(keys).await?;
+        }
+        Ok(tried)
+    }
+
+    /// A session of the same user that no code was given for. Where this one gets in and the keys do
+    /// not, the policy tests whether there is an MFA key rather than whether it is true.
+    async fn session_without_mfa(&mut self, keys: &Credentials) -> Told {
+        let Ok(issued) = self.sts.session_without_mfa(keys).await else {
+            return Ok(());
+        };
+        let inspector = Inspector::new(&self.endpoint, &self.bucket, &issued.credentials).await;
+        if !inspector.list(&self.prefix).await.is_allowed() {
+            return Ok(());
+        }
+        let text = "a session gets in although no code was given for it: the policy tests whether \
+                    aws:MultiFactorAuthPresent is there (Null), and in sessions it is, and false"
+            .to_owned();
+        let fix = format!(
+            "its owner should test the age instead: s3mfa-mount policy {} --kind bucket",
+            self.bucket
+        );
+        self.tell("without MFA", Outcome::Note, text, Some(fix))
+    }
+}
+
+/// Where keys come from, in words.
+fn place(origin: &Origin) -> &'static str {
+    match origin {
+        Origin::Instance => "this instance",
+        Origin::Container => "this container",
+        Origin::WebIdentity { .. } => "a web identity",
+        Origin::Login(_) => "`aws login`",
+        Origin::Keys(_) | Origin::Process(_) | Origin::Sso(_) => "the profile",
+    }
+}
