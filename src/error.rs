@@ -48,6 +48,7 @@ pub(crate) fn errno(error: &FsError) -> i32 {
                 | AuthError::CoolingDown { .. }
                 | AuthError::Unasked
                 | AuthError::NoPrompt(_)
+                | AuthError::Locked
                 | AuthError::Ending => libc::EKEYEXPIRED,
                 AuthError::CodesRejected(_)
                 | AuthError::UnknownDevice(_)

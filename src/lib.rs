@@ -83,6 +83,7 @@ use mount::MountError;
 /// Must be called before any thread exists: it takes secrets out of the environment.
 #[must_use]
 pub fn main() -> ExitCode {
+    sys::forbid_core_dumps();
     let args: Vec<_> = std::env::args_os().collect();
     if args
         .get(1)
@@ -152,7 +153,6 @@ fn in_runtime(
 }
 
 fn run(work: impl Future<Output = Result<(), MountError>>) -> Result<(), MountError> {
-    sys::forbid_core_dumps();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

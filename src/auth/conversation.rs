@@ -66,14 +66,14 @@ impl Conversation<'_> {
                     self.already_used()
                 }
                 Ok(code) => {
-                    let began = self.clock.now();
+                    // Before it is sent: whoever waits for the answer may go meanwhile.
+                    self.spent.add(serial, &code, self.clock.now());
                     let answer = trade(code.clone()).await;
                     if answer
                         .as_ref()
-                        .err()
-                        .is_none_or(StsError::may_have_spent_it)
+                        .is_err_and(|error| !error.may_have_spent_it())
                     {
-                        self.spent.add(serial, &code, began);
+                        self.spent.remove(serial, &code);
                     }
                     match answer {
                         Ok(granted) => return Ok(Ok(granted)),

@@ -102,6 +102,9 @@ pub(crate) enum AuthError {
     /// STS answered that it is out of order.
     #[error("{0}")]
     Unavailable(String),
+    /// Somebody locked the mount while a code was waited for.
+    #[error("the mount was locked meanwhile; the next access asks for a code")]
+    Locked,
     /// The mount is ending.
     #[error("the mount is ending")]
     Ending,
@@ -129,7 +132,9 @@ impl AuthError {
             | Self::NoDevice(_)
             | Self::Refused(_) => Ending::Person,
             Self::Unreachable { .. } | Self::Unavailable(_) => Ending::Fault,
-            Self::CoolingDown { .. } | Self::Unasked | Self::Ending => Ending::Neither,
+            Self::CoolingDown { .. } | Self::Unasked | Self::Locked | Self::Ending => {
+                Ending::Neither
+            }
         }
     }
 }

@@ -35,6 +35,18 @@ const LOOKING: Duration = Duration::from_millis(100);
 /// The longest file that is read.
 const LONGEST: u64 = 256 << 10;
 
+/// Forgets all sessions that programs of this user share. Returns how many there were.
+pub(crate) fn forget_all(directory: &std::path::Path) -> usize {
+    let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
+    let sessions = files.map(|file| file.path()).filter(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "session")
+    });
+    sessions
+        .filter(|path| std::fs::remove_file(path).is_ok())
+        .count()
+}
+
 /// Where slots are.
 #[derive(Debug)]
 pub(crate) struct Shelf {
@@ -261,6 +273,11 @@ impl Shelf {
 }
 
 impl Slot {
+    /// Whether both are the same place.
+    pub(crate) fn is(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+
     /// What is there at this moment, for who wants a session.
     pub(crate) fn look(&self, wanted: &Wanted, now: SystemTime) -> Found {
         let record = self.read();
@@ -447,6 +464,7 @@ impl Kind {
             | AuthError::NoPrompt(_)
             | AuthError::Unreachable { .. }
             | AuthError::Unavailable(_)
+            | AuthError::Locked
             | AuthError::Ending => None,
         }
     }

@@ -46,6 +46,15 @@ impl SpentCodes {
         }
     }
 
+    /// Forgets a code that STS did not take.
+    pub(crate) fn remove(&self, serial: &Serial, code: &Code) {
+        let mut all = self.all(serial);
+        all.retain(|spent| spent.digits != code.digits());
+        if let Ok(bytes) = serde_json::to_vec(&all) {
+            self.0.put(&file(serial), bytes.into());
+        }
+    }
+
     /// Whether sending this code would be sending a spent step.
     pub(crate) fn contains(&self, serial: &Serial, code: &Code, now: SystemTime) -> bool {
         let mut all = self.all(serial).into_iter();

@@ -31,6 +31,7 @@ impl Check {
         self.is_authentication = false;
         if is_unknown && let Some(session) = self.sessions.live() {
             self.identity(&session.credentials).await?;
+            self.clock()?;
         }
         let rung = self.sessions.rung();
         let name = rung.map_or("none", crate::auth::Rung::name);

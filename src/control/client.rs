@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use super::status::Status;
 use super::{Reply, Request, Versioned, place, read};
 use crate::auth::prompt::{Question, own_terminal, terminal_ask};
+use crate::auth::shared::forget_all;
 use crate::cli::{StatusArgs, TargetArgs, UnmountArgs};
 use crate::mount::MountError;
 
@@ -126,13 +127,22 @@ fn answer_at(mount: &Mount, terminal: &str, question: Question) -> Result<(), Mo
     Ok(())
 }
 
-/// `lock`.
+/// `lock`. Without a mountpoint also what no mount holds: sessions for other programs.
 pub(crate) fn lock(args: &TargetArgs) -> Result<(), MountError> {
-    each(args.mountpoint.as_deref(), |mount| {
+    let locked = each(args.mountpoint.as_deref(), |mount| {
         mount.send(Request::Lock)?;
         let reply = mount.reply()?;
         finish(reply)
-    })
+    });
+    if args.mountpoint.is_some() {
+        return locked;
+    }
+    let directory = crate::runtime::directory();
+    let forgotten = directory.map_or(0, |directory| forget_all(&directory));
+    match (forgotten, locked) {
+        (1.., Err(MountError::Nothing)) => print("the session is forgotten; nothing is mounted\n"),
+        (_, locked) => locked,
+    }
 }
 
 /// `unmount`.
@@ -221,7 +231,7 @@ fn each(
 ) -> Result<(), MountError> {
     let mounts = mounts(mountpoint)?;
     if mounts.is_empty() {
-        return Err(MountError::Other("nothing is mounted".to_owned()));
+        return Err(MountError::Nothing);
     }
     let mut outcome = Ok(());
     for (socket, _) in mounts {
@@ -241,7 +251,7 @@ fn the_one(mountpoint: Option<&Path>) -> Result<(PathBuf, Status), MountError> {
     let mut mounts = mounts(mountpoint)?;
     match (mounts.pop(), mounts.is_empty()) {
         (Some(mount), true) => Ok(mount),
-        (None, _) => Err(MountError::Other("nothing is mounted".to_owned())),
+        (None, _) => Err(MountError::Nothing),
         (Some(_), false) => Err(MountError::Usage(
             "there are several mounts: name one".to_owned(),
         )),

@@ -34,6 +34,9 @@ pub(crate) enum MountError {
         /// Where.
         directory: String,
     },
+    /// There is no mount to do something with.
+    #[error("nothing is mounted")]
+    Nothing,
     /// Anything else.
     #[error("{0}")]
     Other(String),
@@ -43,7 +46,7 @@ impl MountError {
     /// The exit code: a promise to scripts and units.
     pub(crate) fn exit_code(&self) -> u8 {
         match self {
-            Self::Stopped(_) | Self::Pending { .. } | Self::Other(_) => 1,
+            Self::Stopped(_) | Self::Pending { .. } | Self::Nothing | Self::Other(_) => 1,
             Self::Usage(_) => 2,
             Self::Auth(_) => 3,
             Self::Bucket(_) => 4,

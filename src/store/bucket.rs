@@ -14,7 +14,7 @@ use super::s3::{Body, Endpoint, S3};
 use super::support::Support;
 use super::verdict::{Action, Evidence, FRESH, Scope, Verdict};
 use super::{Object, Page, Query, StoreError};
-use crate::auth::{Asker, AuthError, Generation, Reason, Session, Sessions};
+use crate::auth::{Asker, AuthError, Generation, Reason, Rung, Session, Sessions};
 
 /// How many sessions one request may wear out: its own, and one more for a race.
 const RENEWALS: u32 = 2;
@@ -232,7 +232,11 @@ impl Bucket {
     /// better, and asking for a code would not end.
     fn is_misfit(&self, lease: &Lease) -> bool {
         let age = self.sessions.age(&lease.session);
-        lease.session.is_new && age < FRESH && !self.evidence.lock().is_accepted(lease.generation())
+        // Keys that are used as they are may have ended, which a login finds out.
+        lease.session.rung != Rung::Plain
+            && lease.session.is_new
+            && age < FRESH
+            && !self.evidence.lock().is_accepted(lease.generation())
     }
 
     /// What a 403 means.
@@ -249,21 +253,22 @@ impl Bucket {
         }
         let verdict = self.evidence.lock().denied(generation, age, scope);
         match verdict {
-            Verdict::Real => Judgement::Real,
-            Verdict::Ask(witness) => match self.still_works(lease, &witness).await {
-                true => Judgement::Real,
-                false => Judgement::WornOut,
-            },
-            Verdict::Renew => {
-                let elsewhere = self.evidence.lock().elsewhere(generation, scope);
-                match elsewhere {
-                    Some(witness) if self.still_works(lease, &witness).await => {
-                        self.evidence.lock().limit(scope);
-                        Judgement::TooOldHere
-                    }
-                    _ => Judgement::WornOut,
-                }
+            Verdict::Real => return Judgement::Real,
+            Verdict::Ask(witness) if self.still_works(lease, &witness).await => {
+                return Judgement::Real;
             }
+            Verdict::Ask(_) | Verdict::Renew => {}
+        }
+        if age < FRESH {
+            return Judgement::WornOut;
+        }
+        let elsewhere = self.evidence.lock().elsewhere(generation, scope);
+        match elsewhere {
+            Some(witness) if self.still_works(lease, &witness).await => {
+                self.evidence.lock().limit(scope);
+                Judgement::TooOldHere
+            }
+            _ => Judgement::WornOut,
         }
     }
 
@@ -360,7 +365,11 @@ impl Attempt<'_> {
                 let (bucket, lease) = (self.bucket, &self.lease);
                 // What nobody waits for must not end a session that may be good for the rest.
                 let may_end_it = (self.asker.identify)(self.asker.tid).may_prompt;
-                if self.denied || !may_end_it {
+                if self.denied {
+                    bucket.settle(lease, &self.scope, &failure);
+                    return Err(StoreError::Denied(failure.text));
+                }
+                if !may_end_it {
                     return Err(StoreError::Denied(failure.text));
                 }
                 let reason = Reason::TooOld(sessions.age(&lease.session));
@@ -407,7 +416,8 @@ impl Attempt<'_> {
         let (bucket, lease) = (self.bucket, &self.lease);
         match bucket.sessions.climb(&lease.session, self.asker).await {
             Ok(Some(session)) => {
-                (self.denied, self.climbed) = (true, true);
+                // One that was found may be too old for this bucket.
+                (self.denied, self.climbed) = (session.is_new, true);
                 self.lease = bucket.sign_with(session);
                 Ok(())
             }

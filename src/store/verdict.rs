@@ -68,6 +68,8 @@ pub(crate) struct Evidence {
     witness: Option<Scope>,
     /// Anything worked.
     accepted: bool,
+    /// A fresh session was denied, and nothing has worked since: everybody is locked out.
+    locked_out: bool,
     /// Denied by a session that had just been opened: no code will help.
     hopeless: HashSet<Scope>,
     /// Denied by the generation before when it was no longer fresh.
@@ -95,6 +97,7 @@ impl Evidence {
         }
         self.turn_to(generation);
         let area = scope.area();
+        self.locked_out = false;
         self.hopeless.remove(scope);
         if self.denied_before.contains(&area) {
             make_room(self.age_limited.len(), || self.age_limited.clear());
@@ -116,7 +119,7 @@ impl Evidence {
     /// store whose sessions live for seconds), so a witness is asked where an old one's word
     /// would be enough.
     pub(crate) fn denied(&self, generation: Generation, age: Duration, scope: &Scope) -> Verdict {
-        if self.hopeless.contains(scope) {
+        if self.hopeless.contains(scope) || self.locked_out {
             return Verdict::Real;
         }
         let is_fresh = age < FRESH;
@@ -138,7 +141,13 @@ impl Evidence {
                     action: scope.action,
                     key: key.clone(),
                 }),
-                false => Verdict::Renew,
+                // The key itself was allowed: it is the session that is not what it was.
+                false if *key == scope.key || !scope.action.is_harmless() => Verdict::Renew,
+                // Another one was, and is asked again: one key of many may be closed.
+                false => Verdict::Ask(Scope {
+                    action: scope.action,
+                    key: key.clone(),
+                }),
             };
         }
         if self.age_limited.contains(&area) && !is_fresh {
@@ -182,6 +191,7 @@ impl Evidence {
         if age < FRESH {
             make_room(self.hopeless.len(), || self.hopeless.clear());
             self.hopeless.insert(scope.clone());
+            self.locked_out |= !self.accepted;
         } else {
             make_room(self.denied.len(), || self.denied.clear());
             self.denied.insert(scope.area());
@@ -258,8 +268,13 @@ mod tests {
         let mut evidence = Evidence::default();
         evidence.worked(Generation(1), &read("docs/a"));
         assert_eq!(
-            evidence.denied(Generation(1), OLD, &read("docs/b")),
+            evidence.denied(Generation(1), OLD, &read("docs/a")),
             Verdict::Renew
+        );
+        // Its neighbour may be closed for other reasons: what worked is tried again.
+        assert_eq!(
+            evidence.denied(Generation(1), OLD, &read("docs/b")),
+            Verdict::Ask(read("docs/a"))
         );
     }
 

@@ -240,6 +240,11 @@ rows! {
          aws_access_key_id = {key}\naws_secret_access_key = wrong\nmfa_serial = {serial}\n")
         .options(&["--profile", "x"]).answers(&[Code])
         => Refused(3, "the profile's aws_secret_access_key does not belong to its aws_access_key_id");
+    temporary_keys_that_have_ended: Case::new(None, "[default]\n[profile x]\n\
+         region = us-east-1\naws_access_key_id = ASIAXXXXXXXXXXXXXXXX\n\
+         aws_secret_access_key = gone\naws_session_token = gone\n")
+        .options(&["--profile", "x"])
+        => Refused(3, "the keys of \"x\" are temporary and have ended: get new ones");
     keys_that_were_deleted: Case::new(policies::require_mfa_null_age("docs"), WITH_DEVICE)
         .with(|stage| stage.scene.sandbox.delete_access_key(&stage.scene.alice))
         .answers(&[Code])

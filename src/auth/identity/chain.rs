@@ -15,13 +15,14 @@ const SSO_SCOPE: &str = "sso:account:access";
 /// first), and the profile at the far end.
 pub(super) fn follow<'a>(
     profile: &Profile<'a>,
+    environment: Option<&Keys>,
 ) -> Result<(Origin, Vec<Role>, Profile<'a>), IdentityError> {
     let mut profile = profile.clone();
     let mut roles = Vec::new();
     let mut visited = vec![profile.name().to_owned()];
     loop {
         let is_source = visited.len() > 1;
-        let next = match step(&profile, is_source)? {
+        let next = match step(&profile, is_source, environment)? {
             Step::Keys(origin) => {
                 roles.reverse();
                 return Ok((origin, roles, profile));
@@ -72,13 +73,17 @@ enum Next {
 
 /// The order is botocore's: a role, a web identity, SSO, written keys, `aws login`, a process. Of a
 /// source profile, written keys go before its role.
-fn step(profile: &Profile<'_>, is_source: bool) -> Result<Step, IdentityError> {
+fn step(
+    profile: &Profile<'_>,
+    is_source: bool,
+    environment: Option<&Keys>,
+) -> Result<Step, IdentityError> {
     let keys = written(profile);
     if is_source && let Some(keys) = keys {
         return Ok(Step::Keys(Origin::Keys(keys)));
     }
     if let Some(arn) = profile.key("role_arn") {
-        return role(profile, arn);
+        return role(profile, arn, environment);
     }
     if let Some(sso) = sso(profile)? {
         return Ok(Step::Keys(Origin::Sso(sso)));
@@ -115,7 +120,11 @@ fn step(profile: &Profile<'_>, is_source: bool) -> Result<Step, IdentityError> {
     })
 }
 
-fn role(profile: &Profile<'_>, arn: String) -> Result<Step, IdentityError> {
+fn role(
+    profile: &Profile<'_>,
+    arn: String,
+    environment: Option<&Keys>,
+) -> Result<Step, IdentityError> {
     let name = profile.name();
     if let Some(token_file) = profile.key("web_identity_token_file") {
         return Ok(Step::Keys(Origin::WebIdentity {
@@ -152,13 +161,15 @@ fn role(profile: &Profile<'_>, arn: String) -> Result<Step, IdentityError> {
         (None, Some(source)) => Next::Origin(match source.as_str() {
             "Ec2InstanceMetadata" => Origin::Instance,
             "EcsContainer" => Origin::Container,
-            "Environment" => {
-                return Err(IdentityError(format!(
-                    "credential_source = Environment in the profile {name:?} is for keys in the \
-                     environment: give those, and --role-arn {}, without --profile",
-                    role.arn
-                )));
-            }
+            "Environment" => match environment {
+                Some(keys) => Origin::Keys(keys.clone()),
+                None => {
+                    return Err(IdentityError(format!(
+                        "the profile {name:?} takes the keys of the environment, and there are none: \
+                         set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+                    )));
+                }
+            },
             other => {
                 return Err(IdentityError(format!(
                     "credential_source = {:?} in the profile {name:?} is none of Environment, \

@@ -130,7 +130,7 @@ impl Identity {
         let from_environment = asked.keys.clone().filter(|_| asked.profile.is_none());
         let (origin, mut roles, source) = match &from_environment {
             Some(keys) => (Origin::Keys(keys.clone()), Vec::new(), profile.clone()),
-            None => chain::follow(&profile)?,
+            None => chain::follow(&profile, asked.keys.as_ref())?,
         };
         if let Some(arn) = &asked.role_arn {
             roles.push(Role {

@@ -1,6 +1,6 @@
 //! One login: on one rung after the other.
 
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 
@@ -10,7 +10,7 @@ use crate::auth::conversation::Conversation;
 use crate::auth::identity::serial::Serial;
 use crate::auth::identity::{Identity, Role};
 use crate::auth::origin::refused;
-use crate::auth::session::{Demand, Granted};
+use crate::auth::session::{Demand, Granted, Reason};
 use crate::auth::shared::{Found, Kept, Slot, Wanted};
 use crate::auth::sts::{Issued, StsError};
 use crate::auth::{AuthError, cli_cache, device};
@@ -26,6 +26,25 @@ pub(super) enum Fall {
 impl From<AuthError> for Fall {
     fn from(error: AuthError) -> Self {
         Self::End(error)
+    }
+}
+
+/// How young a code is too young for its age to be why something is refused.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// A session, and whether a person gave a code for it just now.
+struct Obtained {
+    kept: Kept,
+    is_new: bool,
+}
+
+impl Obtained {
+    /// Somebody else got it.
+    fn found(kept: Kept) -> Self {
+        Self {
+            kept,
+            is_new: false,
+        }
     }
 }
 
@@ -48,12 +67,26 @@ impl Attempt<'_> {
     pub(super) async fn stand_on(&self, rung: Rung) -> Result<Granted, Fall> {
         let roles = self.identity.roles.as_slice();
         let demand = &self.conversation.request.demand;
+        // A role is assumed just now, whenever the code was typed.
+        let mut is_new = true;
         let (issued, kept) = match rung {
-            Rung::Plain => (self.keys.clone(), None),
+            Rung::Plain => {
+                let id = self.keys.credentials.access_key_id();
+                let is_rejected = demand.rejected.as_deref() == Some(id);
+                if is_rejected && matches!(self.conversation.request.reason, Reason::Rejected(_)) {
+                    let error = match self.keys.credentials.session_token() {
+                        Some(_) => StsError::Ended,
+                        None => StsError::UnknownKey,
+                    };
+                    return Err(Fall::End(refused(&self.identity.profile, error)));
+                }
+                (self.keys.clone(), None)
+            }
             Rung::Sso | Rung::Role => (self.assume(self.keys, roles).await?, None),
             Rung::SessionToken => {
-                let kept = self.session_token(demand).await?;
-                (issued(&kept), Some(kept))
+                let obtained = self.session_token(demand).await?;
+                is_new = obtained.is_new;
+                (issued(&obtained.kept), Some(obtained.kept))
             }
             Rung::SessionTokenThenRole => {
                 let (issued, kept) = self.session_token_then_role(roles).await?;
@@ -64,21 +97,31 @@ impl Attempt<'_> {
                     [first, rest @ ..] => (first, rest),
                     [] => return Err(Fall::End(AuthError::Ending)),
                 };
-                let kept = self.role_with_code(first).await?;
-                let issued = self.assume(&issued(&kept), rest).await?;
-                (issued, Some(kept))
+                let mut demand = demand.clone();
+                loop {
+                    let obtained = self.role_with_code(first, &demand).await?;
+                    is_new = obtained.is_new;
+                    let base = issued(&obtained.kept);
+                    match self.assume(&base, rest).await {
+                        Ok(issued) => break (issued, Some(obtained.kept)),
+                        Err(fall) if is_new || rest.is_empty() => return Err(fall),
+                        // What was found may be dead.
+                        Err(_) => {
+                            let id = base.credentials.access_key_id().to_owned();
+                            demand.rejected = Some(id);
+                        }
+                    }
+                }
             }
         };
         let authenticated = kept.as_ref().map_or(self.began, Kept::authenticated);
-        // A role was assumed just now, whenever the code was typed.
-        let is_found = matches!(rung, Rung::SessionToken | Rung::RoleWithCode);
         Ok(Granted {
             credentials: issued.credentials,
             expires: issued.expires,
             authenticated,
             code_until: kept.and_then(|kept| kept.expires()),
             rung,
-            is_new: !is_found || authenticated >= self.began,
+            is_new,
         })
     }
 
@@ -116,8 +159,7 @@ impl Attempt<'_> {
             ..request.demand.clone()
         };
         loop {
-            let kept = self.session_token(&demand).await?;
-            let is_new = kept.authenticated() >= self.began;
+            let Obtained { kept, is_new } = self.session_token(&demand).await?;
             let base = issued(&kept);
             let mut keys = base.clone();
             let mut failure = None;
@@ -133,13 +175,12 @@ impl Attempt<'_> {
             let Some((role, error)) = failure else {
                 return Ok((keys, kept));
             };
-            let may_be_its_age = matches!(
-                error,
-                StsError::Ended
-                    | StsError::UnknownKey
-                    | StsError::RoleDenied(_)
-                    | StsError::Refused(_)
-            );
+            let age = self.inner.now().duration_since(kept.authenticated());
+            let may_be_its_age = match error {
+                StsError::Ended | StsError::UnknownKey => true,
+                StsError::RoleDenied(_) => age.is_ok_and(|age| age >= FRESH),
+                _ => false,
+            };
             if !is_new && may_be_its_age {
                 // The session is dead, or older than the role's trust policy wants it.
                 demand.rejected = Some(base.credentials.access_key_id().to_owned());
@@ -155,19 +196,28 @@ impl Attempt<'_> {
         }
     }
 
-    async fn session_token(&self, demand: &Demand) -> Result<Kept, Fall> {
+    async fn session_token(&self, demand: &Demand) -> Result<Obtained, Fall> {
         let keys = &self.keys.credentials;
         let slot = self.inner.slot(Rung::SessionToken, self.identity, keys);
-        self.obtain(slot, demand, &Trade::SessionToken).await
+        // What another program has left may be too old for this bucket.
+        let limit = self.inner.age_limit();
+        let oldest = limit.and_then(|limit| self.inner.now().checked_sub(limit));
+        let demand = Demand {
+            after: demand.after.max(oldest),
+            ..demand.clone()
+        };
+        self.obtain(slot, &demand, &Trade::SessionToken).await
     }
 
-    async fn role_with_code(&self, role: &Role) -> Result<Kept, Fall> {
+    async fn role_with_code(&self, role: &Role, demand: &Demand) -> Result<Obtained, Fall> {
         let keys = &self.keys.credentials;
-        let demand = &self.conversation.request.demand;
         let serial = self.identity.serial.as_ref();
         if let Some(kept) = cli_cache::find(role, serial, demand, self.began) {
             tracing::info!("the AWS CLI has a session of {}", role.arn);
-            return Ok(kept);
+            return Ok(Obtained {
+                kept,
+                is_new: false,
+            });
         }
         let slot = self.inner.slot(Rung::RoleWithCode, self.identity, keys);
         self.obtain(slot, demand, &Trade::Role(role)).await
@@ -196,11 +246,11 @@ impl Attempt<'_> {
         slot: Option<Slot>,
         demand: &Demand,
         trade: &Trade<'_>,
-    ) -> Result<Kept, Fall> {
+    ) -> Result<Obtained, Fall> {
         let Some(slot) = slot else {
             return Err(Fall::End(AuthError::Ending));
         };
-        self.inner.state.lock().slot = Some(slot.clone());
+        self.inner.remember_slot(&slot);
         let request = self.conversation.request;
         let wanted = Wanted {
             rejected: demand.rejected.clone(),
@@ -215,13 +265,13 @@ impl Attempt<'_> {
         // Somebody who asks at a place of their own does not wait for a dialog elsewhere.
         let _lease = match request.is_elsewhere {
             true => match slot.look(&wanted, now()) {
-                Found::Session(kept) => return Ok(kept),
+                Found::Session(kept) => return Ok(Obtained::found(kept)),
                 _ => None,
             },
             false => tokio::select! {
                 lease = slot.lease_or_find(&wanted, now) => match lease {
                     Ok(lease) => Some(lease),
-                    Err(Found::Session(kept)) => return Ok(kept),
+                    Err(Found::Session(kept)) => return Ok(Obtained::found(kept)),
                     Err(Found::Refusal(error)) => return Err(Fall::End(error)),
                     Err(Found::Nothing) => None,
                 },
@@ -230,14 +280,14 @@ impl Attempt<'_> {
         };
         let outcome = tokio::select! {
             outcome = self.ask(trade) => outcome,
-            kept = slot.session_of_another(&wanted, now) => return Ok(kept),
+            kept = slot.session_of_another(&wanted, now) => return Ok(Obtained::found(kept)),
         };
         match &outcome {
             Ok(kept) => slot.leave(kept),
             Err(Fall::End(error)) => slot.refuse(error, self.inner.parts.cool_down, now()),
             Err(Fall::Higher(_)) => {}
         }
-        outcome
+        outcome.map(|kept| Obtained { kept, is_new: true })
     }
 
     async fn ask(&self, trade: &Trade<'_>) -> Result<Kept, Fall> {

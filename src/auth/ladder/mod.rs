@@ -149,8 +149,8 @@ struct State {
     is_closed: bool,
     /// Somebody has locked the mount, and nobody has opened it since.
     is_locked: bool,
-    /// Where the session comes from that the next login would begin with.
-    slot: Option<Slot>,
+    /// Where the sessions of this identity are kept, the last one to be used at the end.
+    slots: Vec<Slot>,
 }
 
 impl Ladder {
@@ -171,8 +171,9 @@ impl Ladder {
         };
         if let Origin::Keys(keys) = &inner.parts.identity.origin {
             let rung = inner.first_rung();
-            let slot = inner.slot(rung, &inner.parts.identity, keys);
-            inner.state.lock().slot = slot;
+            if let Some(slot) = inner.slot(rung, &inner.parts.identity, keys) {
+                inner.remember_slot(&slot);
+            }
         }
         Arc::new(Self(Arc::new(inner)))
     }
@@ -208,15 +209,20 @@ impl Login for Ladder {
         let (rung, slot, is_locked) = {
             let state = self.0.state.lock();
             let rung = state.at.or_else(|| state.rungs.first().copied());
-            (rung, state.slot.clone(), state.is_locked)
+            (rung, state.slots.last().cloned(), state.is_locked)
         };
+        let limit = self.age_limit();
+        let oldest = limit.and_then(|limit| self.0.now().checked_sub(limit));
         let wanted = Wanted {
-            after: demand.after,
+            after: demand.after.max(oldest),
             rejected: demand.rejected.clone(),
             ..Wanted::default()
         };
         match rung {
-            Some(Rung::Plain | Rung::Role) => !is_locked,
+            // A command may ask the person itself.
+            Some(Rung::Plain | Rung::Role) => {
+                !is_locked && !matches!(self.0.parts.identity.origin, Origin::Process(_))
+            }
             Some(Rung::Sso) => match &self.0.parts.identity.origin {
                 Origin::Sso(profile) => !is_locked && sso::is_signed_in(profile, self.0.now()),
                 _ => false,
@@ -236,12 +242,7 @@ impl Login for Ladder {
     }
 
     fn age_limit(&self) -> Option<Duration> {
-        let parts = &self.0.parts;
-        let learned = || {
-            let bucket = parts.memory.bucket(parts.bucket.as_deref()?);
-            bucket.age_limit.map(Duration::from_secs)
-        };
-        parts.max_age.or_else(learned)
+        self.0.age_limit()
     }
 
     fn learn_age_limit(&self, limit: Duration) -> bool {
@@ -261,7 +262,7 @@ impl Login for Ladder {
     fn forget(&self) {
         let mut state = self.0.state.lock();
         state.is_locked = true;
-        if let Some(slot) = &state.slot {
+        for slot in &state.slots {
             slot.forget();
         }
     }
@@ -276,6 +277,10 @@ impl Inner {
                 .map_err(|error| AuthError::Refused(error.to_string()))?,
             None => self.parts.identity.clone(),
         };
+        if request.demand.insists {
+            // Somebody may have got a device meanwhile.
+            self.state.lock().is_closed = false;
+        }
         let conversation = Conversation {
             subject: &self.parts.subject,
             request: &request,
@@ -356,6 +361,22 @@ impl Inner {
             .copied()
             .find(|rung| opened(rung) && rung.has_mfa())
             .unwrap_or(lowest)
+    }
+
+    /// How old a code may become, as far as it was said or learned.
+    fn age_limit(&self) -> Option<Duration> {
+        let learned = || {
+            let bucket = self.parts.memory.bucket(self.parts.bucket.as_deref()?);
+            bucket.age_limit.map(Duration::from_secs)
+        };
+        self.parts.max_age.or_else(learned)
+    }
+
+    /// Remembers where a session is kept, to look there first, and to forget it when it is locked.
+    fn remember_slot(&self, slot: &Slot) {
+        let mut state = self.state.lock();
+        state.slots.retain(|known| !known.is(slot));
+        state.slots.push(slot.clone());
     }
 
     fn now(&self) -> SystemTime {

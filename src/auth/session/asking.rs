@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use futures_util::future::BoxFuture;
 
-use super::terms::{Demand, Generation, Granted, Reason};
+use super::terms::{Demand, Generation, Granted, Reason, Session};
 use crate::auth::prompt::{Ask, Panel};
 use crate::auth::{AuthError, Rung};
 
@@ -109,4 +109,14 @@ pub(super) enum Wish {
     /// One whose code is given after a moment, although there may be one; asked here, if somebody
     /// is given.
     Now(SystemTime, Option<Arc<dyn Ask>>),
+}
+
+impl Wish {
+    /// Whether a session is not the one that was asked for.
+    pub(super) fn wants_more_than(&self, session: &Session) -> bool {
+        match self {
+            Self::Now(after, _) => session.rung.has_code() && session.authenticated < *after,
+            Self::Any | Self::Newer(..) => false,
+        }
+    }
 }

@@ -25,6 +25,12 @@ pub(super) struct Quiet {
 }
 
 impl Quiet {
+    /// Whether a session of another program makes it moot. What STS refuses, it refuses with that
+    /// session, too.
+    fn ends_with_a_session(&self) -> bool {
+        !matches!(self.because, AuthError::Refused(_))
+    }
+
     /// What a request hears meanwhile: a fault as it was, and of a person's no until when.
     fn error(&self) -> AuthError {
         match self.because.kind() {
@@ -59,6 +65,7 @@ impl Sessions {
         asker: &Asker,
     ) -> Result<Arc<Session>, AuthError> {
         let identity = (asker.identify)(asker.tid);
+        let locks = self.state.lock().locks;
         loop {
             let mut ticket = {
                 let mut state = self.state.lock();
@@ -82,7 +89,7 @@ impl Sessions {
                     if let Some(quiet) = &state.quiet
                         && state.flight.is_none()
                         && quiet.until > Instant::now()
-                        && !is_at_hand
+                        && !(is_at_hand && quiet.ends_with_a_session())
                     {
                         return Err(quiet.error());
                     }
@@ -91,9 +98,12 @@ impl Sessions {
             };
             match ticket.outcome().await {
                 // The renewal was superseded by one that somebody asked for: wait for that.
-                None => continue,
+                None if self.state.lock().locks == locks => continue,
+                None => return Err(AuthError::Locked),
                 // It was begun for somebody whom nobody is asked for, and needed a person.
                 Some(Err(AuthError::Unasked)) if identity.may_prompt => continue,
+                // It was on its way already, and brought a session without a new code.
+                Some(Ok(session)) if wish.wants_more_than(&session) => continue,
                 Some(outcome) => return outcome,
             }
         }
@@ -107,9 +117,8 @@ impl Sessions {
         identity: &Identity,
     ) -> Ticket {
         let on_purpose = matches!(wish, Wish::Now(..));
-        // It is asked once; whoever waits on, waits for what comes of that.
         let named = match wish {
-            Wish::Now(_, ask) => ask.take(),
+            Wish::Now(_, ask) => ask.clone(),
             _ => None,
         };
         match (&state.flight, named) {

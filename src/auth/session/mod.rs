@@ -68,6 +68,8 @@ struct State {
     age_limit: Option<Duration>,
     /// The session whose renewal was offered.
     offered: Option<Generation>,
+    /// How often it was locked.
+    locks: u64,
     /// When somebody last wanted something of the bucket.
     used: Option<Instant>,
 }
@@ -97,6 +99,7 @@ impl Sessions {
                 rung: None,
                 age_limit,
                 offered: None,
+                locks: 0,
                 used: None,
             }),
             serving: RwLock::new(()),
@@ -225,6 +228,15 @@ impl Sessions {
     /// Forgets the session, also for other programs. When this returns, nothing is served any
     /// more.
     pub(crate) fn lock(&self) {
+        {
+            let mut state = self.state.lock();
+            state.locks += 1;
+            // What is on its way would open it again.
+            if let Some(flight) = state.flight.take() {
+                flight.task.abort();
+            }
+            state.demand.after = Some(self.clock.now());
+        }
         self.login.forget();
         self.drop_session(None, Reason::Locked(self.clock.now()));
     }

@@ -146,11 +146,13 @@ impl Demand {
                 after: Some(session.authenticated),
                 ..Self::default()
             },
-            Reason::FirstLogin
-            | Reason::Expired(_)
-            | Reason::WithoutMfa
-            | Reason::Locked(_)
-            | Reason::Requested => Self::default(),
+            Reason::Locked(at) => Self {
+                after: Some(at),
+                ..Self::default()
+            },
+            Reason::FirstLogin | Reason::Expired(_) | Reason::WithoutMfa | Reason::Requested => {
+                Self::default()
+            }
         }
     }
 }

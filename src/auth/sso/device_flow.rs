@@ -10,6 +10,7 @@ use aws_sdk_ssooidc::config::{BehaviorVersion, Region};
 use aws_sdk_ssooidc::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ssooidc::operation::create_token::CreateTokenError;
 use aws_sdk_ssooidc::operation::create_token::CreateTokenOutput;
+use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use tokio::time::Instant;
 
 use super::super::AuthError;
@@ -48,8 +49,14 @@ struct Registration {
     expires_at: String,
 }
 
-/// Gets a token with the refresh token of an older one; `None` if that does not work (any more).
-pub(super) async fn refresh(aws: &Arc<Aws>, profile: &SsoProfile, token: &Token) -> Option<Token> {
+/// Gets a token with the refresh token of an older one; `None` if that does not work (any more). One
+/// that is refused is forgotten, so that it is not tried at every access.
+pub(super) async fn refresh(
+    aws: &Arc<Aws>,
+    profile: &SsoProfile,
+    cache: &Cache,
+    token: &Token,
+) -> Option<Token> {
     if !token.can_refresh(Clock::now(&aws.clock)) {
         return None;
     }
@@ -76,6 +83,12 @@ pub(super) async fn refresh(aws: &Arc<Aws>, profile: &SsoProfile, token: &Token)
         Err(error) => {
             let code = tame(error.code().unwrap_or("no answer"));
             tracing::info!("the SSO token cannot be refreshed ({code})");
+            if error.as_service_error().is_some() && !is_passing(&error) {
+                cache.write(&Token {
+                    refresh_token: None,
+                    ..token.clone()
+                });
+            }
             None
         }
     }
@@ -180,6 +193,8 @@ async fn authorize(
         match conversation.deed(&what).await {
             // It was read: the page decides now.
             Ok(()) => std::future::pending().await,
+            // No dialog can be shown, but the page is.
+            Err(AuthError::NoPrompt(_)) if is_open => std::future::pending().await,
             Err(error) => error,
         }
     };
@@ -220,6 +235,7 @@ async fn approval(
             Some(CreateTokenError::SlowDownException(_)) => interval += SLOWER,
             Some(CreateTokenError::ExpiredTokenException(_)) => return Err(AuthError::TimedOut),
             Some(CreateTokenError::AccessDeniedException(_)) => return Err(AuthError::Cancelled),
+            Some(_) if is_passing(&error) => {}
             Some(_) => {
                 return Err(AuthError::Refused(format!(
                     "IAM Identity Center refuses the sign-in: {}",
@@ -233,6 +249,14 @@ async fn approval(
             return Err(AuthError::TimedOut);
         }
     }
+}
+
+/// Whether the service is out of order just now.
+fn is_passing<E>(error: &SdkError<E, HttpResponse>) -> bool {
+    let status = error
+        .raw_response()
+        .map(|response| response.status().as_u16());
+    matches!(status, Some(429 | 500..))
 }
 
 async fn register(client: &Client, profile: &SsoProfile) -> Result<Registration, AuthError> {

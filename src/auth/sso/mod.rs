@@ -98,7 +98,7 @@ async fn usable(
     if is_good && token.is_alive(now + EARLY) {
         return Some(token);
     }
-    match device_flow::refresh(aws, profile, &token).await {
+    match device_flow::refresh(aws, profile, cache, &token).await {
         Some(fresh) => {
             cache.write(&fresh);
             Some(fresh)
