@@ -50,8 +50,10 @@ impl Desktop {
     }
 
     fn xdotool(&self, args: &[&str]) -> bool {
-        let mut command = Command::new("xdotool");
-        command.env("DISPLAY", &self.display).args(args);
+        // Waiting for a window that just then goes would have no end.
+        let mut command = Command::new("timeout");
+        command.args(["5", "xdotool"]).args(args);
+        command.env("DISPLAY", &self.display);
         command.stdout(Stdio::null()).stderr(Stdio::null());
         command.status().unwrap().success()
     }
@@ -89,6 +91,11 @@ fn in_a_window(program: &str) {
     if !parts::are_here(program, &needed, INSTALL) {
         return;
     }
+    // One screen at a time: window managers take theirs when they are not kept waiting.
+    static SCREEN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _screen = SCREEN
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     let scene = Scene::new();
     scene.bucket.put("f", "content");
     let desktop = Desktop::open();
