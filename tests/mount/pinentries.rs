@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
+use std::time::Duration;
 
 use crate::scene::{Mount, PATIENCE, Scene, holds_within, parts, wait_until};
 
@@ -42,30 +43,48 @@ impl Desktop {
             .stderr(Stdio::null())
             .spawn()
             .unwrap();
-        Self {
+        let desktop = Self {
             children: vec![manager, bus, server],
             display,
             bus: address,
-        }
+        };
+        // What a window manager says of itself once it manages.
+        wait_until("the window manager", || {
+            desktop.xdotool(&["get_num_desktops"]).is_some()
+        });
+        desktop
     }
 
-    fn xdotool(&self, args: &[&str]) -> bool {
+    /// What xdotool prints, if it finds what it is asked for.
+    fn xdotool(&self, args: &[&str]) -> Option<String> {
         // Waiting for a window that just then goes would have no end.
         let mut command = Command::new("timeout");
         command.args(["5", "xdotool"]).args(args);
-        command.env("DISPLAY", &self.display);
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().unwrap().success()
+        command.env("DISPLAY", &self.display).stderr(Stdio::null());
+        let output = command.output().unwrap();
+        let found = output.status.success();
+        found.then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     }
 
-    /// Types into the dialog, once it has the keyboard.
-    fn type_into_dialog(&self, line: &str) {
+    /// Types into the dialog until that has its effect, as people do whose keys went elsewhere.
+    fn type_into_dialog(&self, line: impl Fn() -> String, effect: impl Fn() -> bool) {
         let title = ["search", "--onlyvisible", "--name", "s3mfa-mount"];
-        wait_until("the window", || self.xdotool(&title));
-        // One that has taken the keyboard for itself need not be activated, and may refuse to be.
-        let _ = self.xdotool(&[&title[..], &["windowactivate"]].concat());
-        assert!(self.xdotool(&["type", "--delay", "30", line]));
-        assert!(self.xdotool(&["key", "Return"]));
+        let typed = holds_within(PATIENCE, || {
+            if effect() {
+                return true;
+            }
+            if self.xdotool(&title).is_none() {
+                return false;
+            }
+            // One that has taken the keyboard for itself need not be activated, and may refuse.
+            self.xdotool(&[&title[..], &["windowactivate"]].concat());
+            self.xdotool(&["key", "ctrl+a"]);
+            self.xdotool(&["type", "--delay", "30", &line()]);
+            self.xdotool(&["key", "Return"]);
+            holds_within(Duration::from_secs(3), &effect)
+        });
+        let windows = self.xdotool(&["search", "--name", ".", "getwindowname", "%@"]);
+        assert!(typed, "no effect; windows: {windows:?}");
     }
 }
 
@@ -105,13 +124,15 @@ fn in_a_window(program: &str) {
         .env("DISPLAY", &desktop.display)
         .env("DBUS_SESSION_BUS_ADDRESS", &desktop.bus);
     command.args(["docs", path.to_str().unwrap(), "--foreground"]);
-    command.args(["--pinentry-program", program]);
+    command.args(["--pinentry-program", program, "--log-level", "debug"]);
     let mount = Mount::spawn(command, &path);
     let right: u32 = scene.device.code().parse().unwrap();
-    desktop.type_into_dialog(&format!("{:06}", (right + 500_000) % 1_000_000));
-    let refused = holds_within(PATIENCE, || mount.log().contains("refused the code"));
-    assert!(refused, "{}", mount.log());
-    desktop.type_into_dialog(&scene.device.unspent_code());
+    let wrong = format!("{:06}", (right + 500_000) % 1_000_000);
+    desktop.type_into_dialog(
+        || wrong.clone(),
+        || mount.log().contains("refused the code"),
+    );
+    desktop.type_into_dialog(|| scene.device.unspent_code(), || mount.is_served());
     mount.wait_until_mounted();
     assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
 }
