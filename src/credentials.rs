@@ -74,7 +74,7 @@ async fn session(
         let request = LoginRequest {
             reason: Reason::FirstLogin,
             program: String::new(),
-            tid: 0,
+            waiters: prompt::Waiters::default(),
             panel: prompt::Panel::new(ladder.asker()),
             may_ask: true,
             is_elsewhere: false,

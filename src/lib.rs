@@ -65,6 +65,7 @@ mod log;
 mod mount;
 mod policies;
 mod runtime;
+mod shell;
 mod spool;
 mod store;
 mod sys;

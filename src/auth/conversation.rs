@@ -156,7 +156,7 @@ impl Conversation<'_> {
             error: None,
             prompt: prompt.to_owned(),
             life: DIALOG_LIFE,
-            tid: self.request.tid,
+            waiters: self.request.waiters.clone(),
         }
     }
 }

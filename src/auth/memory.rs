@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -35,7 +36,34 @@ pub(crate) struct Bucket {
     /// The rung that opened it: a name of [`super::ladder::Rung`].
     pub(crate) rung: Option<String>,
     /// How many seconds old a code may become.
-    pub(crate) age_limit: Option<u64>,
+    age_limit: Option<u64>,
+    /// Until when that is believed, in seconds since 1970.
+    age_limit_until: Option<u64>,
+}
+
+/// How long a limit is believed. One may have been learned from a denial that had another reason,
+/// and policies change; what is true is soon learned again.
+const BELIEVED: Duration = Duration::from_secs(7 * 24 * 3600);
+
+impl Bucket {
+    /// How old a code may become.
+    pub(crate) fn age_limit(&self, now: SystemTime) -> Option<Duration> {
+        let is_believed = seconds(now) < self.age_limit_until?;
+        self.age_limit
+            .filter(|_| is_believed)
+            .map(Duration::from_secs)
+    }
+
+    /// Believes that a code may become this old.
+    pub(crate) fn learn_age_limit(&mut self, limit: Duration, now: SystemTime) {
+        self.age_limit = Some(limit.as_secs());
+        self.age_limit_until = Some(seconds(now + BELIEVED));
+    }
+}
+
+fn seconds(moment: SystemTime) -> u64 {
+    let since = moment.duration_since(SystemTime::UNIX_EPOCH);
+    since.unwrap_or_default().as_secs()
 }
 
 impl Memory {
@@ -129,6 +157,9 @@ fn write(directory: &Path, known: &Known) -> std::io::Result<()> {
 mod tests {
     use super::*;
 
+    const LIMIT: Duration = Duration::from_secs(3600);
+    const NOW: SystemTime = SystemTime::UNIX_EPOCH;
+
     #[test]
     fn what_one_learns_the_next_one_knows() {
         let home = tempfile::tempdir().unwrap();
@@ -136,10 +167,11 @@ mod tests {
         let (one, two) = (Memory::open(place.clone()), Memory::open(place.clone()));
         let serial = Serial::parse("GAHT12345678").unwrap();
         one.remember_device("AKIA", &serial);
-        two.learn("docs", |bucket| bucket.age_limit = Some(3600));
+        two.learn("docs", |bucket| bucket.learn_age_limit(LIMIT, NOW));
         let next = Memory::open(place.clone());
         assert_eq!(next.device("AKIA"), Some(serial));
-        assert_eq!(next.bucket("docs").age_limit, Some(3600));
+        assert_eq!(next.bucket("docs").age_limit(NOW), Some(LIMIT));
+        assert_eq!(next.bucket("docs").age_limit(NOW + BELIEVED), None);
         next.forget_device("AKIA");
         assert_eq!(Memory::open(place).device("AKIA"), None);
     }

@@ -7,16 +7,21 @@ use aws_config::ecs::EcsCredentialsProvider;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::login::LoginCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
+use aws_credential_types::Credentials;
 use aws_credential_types::provider::ProvideCredentials;
 use aws_types::region::Region;
+use zeroize::Zeroizing;
 
 use super::AuthError;
 use super::conversation::Conversation;
 use super::identity::{Identity, Origin};
+use super::prompt::is_in_foreground;
 use super::shared::Shelf;
 use super::sso;
 use super::sts::{Issued, Sts, StsError};
 use crate::aws::Aws;
+use crate::clock::moment;
+use crate::shell;
 use crate::words::tame;
 
 /// How long a command may take to print keys: it may ask the person itself.
@@ -40,12 +45,7 @@ pub(crate) async fn keys(
             credentials: keys.clone(),
             expires: None,
         }),
-        Origin::Process(command) => {
-            let provider =
-                aws_config::credential_process::CredentialProcessProvider::new(command.clone());
-            let what = "the profile's credential_process";
-            provided(what, "run it in a terminal to see why", COMMAND, &provider).await
-        }
+        Origin::Process(command) => process(command).await.map_err(AuthError::Refused),
         Origin::Instance => {
             let provider = ImdsCredentialsProvider::builder()
                 .configure(&surroundings(aws))
@@ -90,6 +90,61 @@ pub(crate) async fn keys(
         }
         Origin::Sso(profile) => sso::keys(aws, shelf, profile, conversation).await,
     }
+}
+
+/// What a `credential_process` prints, after
+/// docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html.
+#[derive(serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Printed {
+    version: u32,
+    access_key_id: String,
+    secret_access_key: Zeroizing<String>,
+    session_token: Option<Zeroizing<String>>,
+    /// RFC 3339.
+    expiration: Option<String>,
+}
+
+/// Runs the profile's `credential_process`.
+async fn process(command: &str) -> Result<Issued, String> {
+    let failed = |why: String| {
+        format!(
+            "the profile's credential_process gave no keys: it {why}. Next: run it in a terminal to \
+             see what it prints"
+        )
+    };
+    let printed = tokio::time::timeout(COMMAND, shell::run(command, is_in_foreground())).await;
+    let printed = printed
+        .map_err(|_| failed(format!("took more than {} s", COMMAND.as_secs())))?
+        .map_err(|error| failed(format!("cannot be run ({error})")))?;
+    if let Some(failure) = printed.failure() {
+        return Err(failed(failure));
+    }
+    // Not the error's text, which may quote a secret.
+    let keys: Printed = serde_json::from_slice(&printed.output)
+        .map_err(|_| failed("did not print the JSON that AWS describes".to_owned()))?;
+    if keys.version != 1 {
+        return Err(failed(format!("speaks version {}, not 1", keys.version)));
+    }
+    let expires = match &keys.expiration {
+        Some(text) => Some(moment(text).ok_or_else(|| {
+            failed(format!(
+                "says {:?}, which is no time of RFC 3339",
+                tame(text)
+            ))
+        })?),
+        None => None,
+    };
+    Ok(Issued {
+        credentials: Credentials::new(
+            keys.access_key_id,
+            keys.secret_access_key.as_str(),
+            keys.session_token.map(|token| token.as_str().to_owned()),
+            expires,
+            "credential_process",
+        ),
+        expires,
+    })
 }
 
 /// What a refusal of STS means where no code is at stake.

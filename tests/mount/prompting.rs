@@ -5,7 +5,9 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::scene::{PATIENCE, Scene, errno, holds_within, parts, wait_until};
+use s3mfa_sandbox::Kind;
+
+use crate::scene::{Mount, PATIENCE, Scene, errno, holds_within, parts, wait_until};
 
 #[test]
 fn a_pinentry_that_dies_is_said_and_the_daemon_lives() {
@@ -323,6 +325,66 @@ fn without_pinentry_the_terminal_itself_asks() {
     terminal.type_line(&scene.device.unspent_code());
     terminal.wait_for("exit 0");
     crate::scene::detach(&path);
+}
+
+#[test]
+fn a_dialog_on_a_terminal_goes_with_who_waits_there() {
+    let test = "a_dialog_on_a_terminal_goes_with_who_waits_there";
+    let install = "apt-get install pinentry-curses";
+    if !tmux_is_here(test) || !parts::are_here(test, &["pinentry-curses"], install) {
+        return;
+    }
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let command = "PS1='ready$ ' exec sh -i";
+    let path = scene.mountpoint("mnt");
+    let mut mount = scene.command();
+    mount.args(["docs", path.to_str().unwrap(), "--foreground", "--lazy"]);
+    mount.args(["--prompt-timeout", "2"]);
+    mount.args(["--pinentry-program", "pinentry-curses"]);
+    let mount = Mount::spawn(mount, &path);
+    mount.wait_until_mounted();
+    let terminal = Terminal::open(&scene, command);
+    terminal.wait_for("ready$");
+    terminal.type_line(&format!("cat {}", path.join("f").display()));
+    terminal.wait_for("MFA code:");
+    // Nobody answers, and cat ends. What is typed then is the shell's.
+    wait_until("the end of the dialog", || {
+        mount.log().contains("not asked there")
+    });
+    wait_until("the shell's own keys", || {
+        terminal.type_line("echo $((6 * 7))");
+        terminal.text().contains("42")
+    });
+    // Whoever comes next is asked again.
+    assert!(scene.pinentry.asked() == 0);
+    let status = mount.status(&scene);
+    assert_eq!(status["session"]["state"], "locked", "{status}");
+}
+
+#[test]
+fn a_code_that_was_sent_serves_whoever_comes_next() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&[]);
+    scene.sandbox.sessions().expire_all();
+    let faults = scene.sandbox.faults();
+    faults.hold_answer(Kind::GetSessionToken, 1);
+    let mut cat = Command::new("cat").arg(mount.file("f")).spawn().unwrap();
+    scene.pinentry.wait_until_asked(2);
+    assert!(scene.pinentry.answer(&scene.device.unspent_code()));
+    wait_until("the code at STS", || faults.stalled() == 1);
+    cat.kill().unwrap();
+    cat.wait().unwrap();
+    wait_until("the end of the wait", || {
+        mount.log().contains("nobody waits for it any more")
+    });
+    faults.release();
+    wait_until("the session", || {
+        mount.log().contains("it is kept for the next")
+    });
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+    assert_eq!(scene.pinentry.asked(), 2);
 }
 
 #[test]

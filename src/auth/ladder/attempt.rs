@@ -1,8 +1,10 @@
 //! One login: on one rung after the other.
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
+use tokio::sync::oneshot;
 
 use super::{Inner, LONGEST_CHAINED, Rung};
 use crate::auth::code::Code;
@@ -49,14 +51,16 @@ impl Obtained {
 }
 
 /// What a code is traded for.
-enum Trade<'a> {
-    SessionToken,
-    Role(&'a Role),
+#[derive(Clone)]
+enum Trade {
+    /// For as many seconds as these, or as STS thinks fit.
+    SessionToken(Option<i32>),
+    Role(Role),
 }
 
 /// One login, on one rung after the other.
 pub(super) struct Attempt<'a> {
-    pub(super) inner: &'a Inner,
+    pub(super) inner: &'a Arc<Inner>,
     pub(super) identity: &'a Identity,
     pub(super) keys: &'a Issued,
     pub(super) conversation: &'a Conversation<'a>,
@@ -206,7 +210,8 @@ impl Attempt<'_> {
             after: demand.after.max(oldest),
             ..demand.clone()
         };
-        self.obtain(slot, &demand, &Trade::SessionToken).await
+        self.obtain(slot, &demand, &Trade::SessionToken(self.identity.duration))
+            .await
     }
 
     async fn role_with_code(&self, role: &Role, demand: &Demand) -> Result<Obtained, Fall> {
@@ -220,24 +225,53 @@ impl Attempt<'_> {
             });
         }
         let slot = self.inner.slot(Rung::RoleWithCode, self.identity, keys);
-        self.obtain(slot, demand, &Trade::Role(role)).await
+        self.obtain(slot, demand, &Trade::Role(role.clone())).await
     }
 
+    /// Trades a code, and leaves the session in its slot.
+    ///
+    /// A code that was sent is spent, so this goes on when nobody waits for it any more: whoever
+    /// comes next finds the session.
     async fn trade(
         &self,
-        trade: &Trade<'_>,
+        trade: &Trade,
+        slot: &Slot,
         serial: &Serial,
         code: Code,
-    ) -> Result<Issued, StsError> {
-        let (sts, keys) = (&self.inner.sts, &self.keys.credentials);
-        let mfa = (serial.as_str(), &code);
-        match trade {
-            Trade::SessionToken => {
-                sts.get_session_token(keys, mfa, self.identity.duration)
-                    .await
+    ) -> Result<Kept, StsError> {
+        let (inner, keys) = (Arc::clone(self.inner), self.keys.credentials.clone());
+        let (trade, slot, serial) = (trade.clone(), slot.clone(), serial.clone());
+        let locks = inner.state.lock().locks;
+        let (answer, answered) = oneshot::channel();
+        tokio::spawn(async move {
+            let mfa = (serial.as_str(), &code);
+            let issued = match &trade {
+                Trade::SessionToken(duration) => {
+                    inner.sts.get_session_token(&keys, mfa, *duration).await
+                }
+                Trade::Role(role) => {
+                    let duration = role.duration;
+                    inner
+                        .sts
+                        .assume_role(&keys, role, Some(mfa), duration)
+                        .await
+                }
+            };
+            let kept =
+                issued.map(|issued| Kept::new(&issued.credentials, issued.expires, inner.now()));
+            if let Ok(kept) = &kept {
+                let state = inner.state.lock();
+                // What is locked meanwhile stays locked.
+                if state.locks == locks {
+                    slot.leave(kept);
+                }
             }
-            Trade::Role(role) => sts.assume_role(keys, role, Some(mfa), role.duration).await,
-        }
+            if let Err(Ok(_)) = answer.send(kept) {
+                tracing::info!("nobody waits for the session any more: it is kept for the next");
+            }
+        });
+        let gone = |_| StsError::Unavailable("the program is ending".to_owned());
+        answered.await.map_err(gone)?
     }
 
     /// Finds a session in its slot, or asks for one and leaves it there.
@@ -245,7 +279,7 @@ impl Attempt<'_> {
         &self,
         slot: Option<Slot>,
         demand: &Demand,
-        trade: &Trade<'_>,
+        trade: &Trade,
     ) -> Result<Obtained, Fall> {
         let Some(slot) = slot else {
             return Err(Fall::End(AuthError::Ending));
@@ -279,18 +313,16 @@ impl Attempt<'_> {
             },
         };
         let outcome = tokio::select! {
-            outcome = self.ask(trade) => outcome,
+            outcome = self.ask(trade, &slot) => outcome,
             kept = slot.session_of_another(&wanted, now) => return Ok(Obtained::found(kept)),
         };
-        match &outcome {
-            Ok(kept) => slot.leave(kept),
-            Err(Fall::End(error)) => slot.refuse(error, self.inner.parts.cool_down, now()),
-            Err(Fall::Higher(_)) => {}
+        if let Err(Fall::End(error)) = &outcome {
+            slot.refuse(error, self.inner.parts.cool_down, now());
         }
         outcome.map(|kept| Obtained { kept, is_new: true })
     }
 
-    async fn ask(&self, trade: &Trade<'_>) -> Result<Kept, Fall> {
+    async fn ask(&self, trade: &Trade, slot: &Slot) -> Result<Kept, Fall> {
         let (parts, keys) = (&self.inner.parts, &self.keys.credentials);
         let serial = match &self.identity.serial {
             Some(serial) => serial.clone(),
@@ -301,13 +333,9 @@ impl Attempt<'_> {
         };
         let outcome = self
             .conversation
-            .code(&serial, |code| self.trade(trade, &serial, code));
+            .code(&serial, |code| self.trade(trade, slot, &serial, code));
         match outcome.await? {
-            Ok(issued) => Ok(Kept::new(
-                &issued.credentials,
-                issued.expires,
-                self.inner.now(),
-            )),
+            Ok(kept) => Ok(kept),
             Err(error @ StsError::UnknownDevice { .. }) => {
                 parts.memory.forget_device(keys.access_key_id());
                 Err(Fall::End(AuthError::UnknownDevice(error.to_string())))

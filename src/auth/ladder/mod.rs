@@ -149,6 +149,8 @@ struct State {
     is_closed: bool,
     /// Somebody has locked the mount, and nobody has opened it since.
     is_locked: bool,
+    /// How often it was locked.
+    locks: u64,
     /// Where the sessions of this identity are kept, the last one to be used at the end.
     slots: Vec<Slot>,
 }
@@ -251,10 +253,10 @@ impl Login for Ladder {
             return false;
         }
         if let Some(bucket) = &parts.bucket {
-            let seconds = limit.as_secs();
+            let now = self.0.now();
             parts
                 .memory
-                .learn(bucket, |known| known.age_limit = Some(seconds));
+                .learn(bucket, |known| known.learn_age_limit(limit, now));
         }
         true
     }
@@ -262,6 +264,7 @@ impl Login for Ladder {
     fn forget(&self) {
         let mut state = self.0.state.lock();
         state.is_locked = true;
+        state.locks += 1;
         for slot in &state.slots {
             slot.forget();
         }
@@ -269,7 +272,7 @@ impl Login for Ladder {
 }
 
 impl Inner {
-    async fn climb_up(&self, request: LoginRequest) -> Result<Granted, AuthError> {
+    async fn climb_up(self: &Arc<Self>, request: LoginRequest) -> Result<Granted, AuthError> {
         let identity = match &self.parts.reread {
             Some(asked) => Profiles::load()
                 .await
@@ -367,7 +370,7 @@ impl Inner {
     fn age_limit(&self) -> Option<Duration> {
         let learned = || {
             let bucket = self.parts.memory.bucket(self.parts.bucket.as_deref()?);
-            bucket.age_limit.map(Duration::from_secs)
+            bucket.age_limit(self.now())
         };
         self.parts.max_age.or_else(learned)
     }

@@ -12,6 +12,7 @@ mod process;
 mod screen;
 mod select;
 mod terminal;
+mod waiters;
 
 use std::time::Duration;
 
@@ -21,9 +22,10 @@ use secrecy::SecretString;
 pub(crate) use browser::open_browser;
 pub(crate) use panel::Panel;
 pub(crate) use process::CodeProcess;
-pub(crate) use screen::own_terminal;
+pub(crate) use screen::{is_in_foreground, own_terminal};
 pub(crate) use select::{Selection, Wanted};
 pub(crate) use terminal::ask_on as terminal_ask;
+pub(crate) use waiters::Waiters;
 
 /// What is wanted of the person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,8 +53,9 @@ pub(crate) struct Question {
     pub(crate) prompt: String,
     /// How long the dialog may stay.
     pub(crate) life: Duration,
-    /// The thread that waits, 0 if none: its terminal may be asked.
-    pub(crate) tid: u32,
+    /// The threads that wait: a terminal of theirs may be asked.
+    #[serde(skip)]
+    pub(crate) waiters: Waiters,
 }
 
 /// Why a driver brings no answer.

@@ -97,7 +97,7 @@ mod tests {
     use secrecy::ExposeSecret;
     use tokio::sync::oneshot;
 
-    use super::super::Wish;
+    use super::super::{Waiters, Wish};
     use super::*;
 
     type Answer = Result<SecretString, PromptError>;
@@ -131,7 +131,7 @@ mod tests {
             error: None,
             prompt: String::new(),
             life: Duration::from_secs(1),
-            tid: 0,
+            waiters: Waiters::default(),
         }
     }
 

@@ -95,9 +95,6 @@ pub(crate) fn own_terminal() -> Option<(String, Option<String>)> {
 
 /// The terminal in whose foreground the thread's process waits, if it is this user's.
 pub(crate) fn terminal_of_waiter(tid: u32) -> Option<(String, Option<String>)> {
-    if tid == 0 {
-        return None;
-    }
     let stat = std::fs::read_to_string(format!("/proc/{tid}/stat")).ok()?;
     let fields = Stat::parse(&stat)?;
     if fields.group != fields.foreground {
@@ -121,7 +118,12 @@ pub(crate) fn terminal_of_waiter(tid: u32) -> Option<(String, Option<String>)> {
 /// Whether this process is in the foreground of its terminal. In the background (`&`) another
 /// program is, and the keystrokes are that one's.
 pub(crate) fn is_in_foreground() -> bool {
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    has_foreground("self")
+}
+
+/// Whether a process or thread is in the foreground of its terminal.
+pub(crate) fn has_foreground(process: &str) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     Stat::parse(&stat).is_some_and(|stat| stat.group == stat.foreground)
 }
 

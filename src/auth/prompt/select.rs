@@ -10,10 +10,13 @@ use secrecy::SecretString;
 
 use super::helper::{Driver, Order};
 use super::screen::Screen;
-use super::{Ask, CodeProcess, PromptError, Question, helper, screen};
+use super::{Ask, CodeProcess, PromptError, Question, Waiters, helper, screen};
 
 /// How long a notification may take to be handed over.
 const NOTIFICATION: Duration = Duration::from_secs(2);
+
+/// How often it is looked at who has the foreground of a terminal; nothing tells.
+const GLANCE: Duration = Duration::from_millis(100);
 
 /// What `--prompt` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
@@ -80,27 +83,46 @@ impl Choices {
         {
             return process.ask(question).await;
         }
-        let (tty_name, tty_type) = self.terminal(&question).unzip();
-        let screen = Screen {
-            variables: screen::present_display().await,
-            tty_name,
-            tty_type: tty_type.flatten(),
-        };
+        let variables = screen::present_display().await;
         let mut reasons = Vec::new();
-        for driver in self.drivers(&screen)? {
-            let order = Order {
-                driver,
-                screen: screen.clone(),
-                question: question.clone(),
+        let screen = 'another: loop {
+            let (lender, terminal) = self.terminal(&question.waiters).unzip();
+            let (tty_name, tty_type) = terminal.unzip();
+            let screen = Screen {
+                variables: variables.clone(),
+                tty_name,
+                tty_type: tty_type.flatten(),
             };
-            match helper::ask(order).await {
-                Err(PromptError::Unavailable(reason)) => {
-                    tracing::warn!("cannot ask: {reason}");
-                    reasons.push(reason);
+            for (driver, screen) in self.ways(&screen)? {
+                let lender = lender.filter(|_| screen.tty_name.is_some());
+                let order = Order {
+                    driver,
+                    screen,
+                    question: question.clone(),
+                };
+                let taken_back = async {
+                    match lender {
+                        Some(lender) => lender.takes_it_back(&question.waiters).await,
+                        None => std::future::pending().await,
+                    }
+                };
+                tokio::select! {
+                    outcome = helper::ask(order) => match outcome {
+                        Err(PromptError::Unavailable(reason)) => {
+                            tracing::warn!("cannot ask: {reason}");
+                            reasons.push(reason);
+                        }
+                        outcome => return outcome,
+                    },
+                    () = taken_back => {
+                        tracing::info!("the terminal is in use by another program: not asked there");
+                        // Somebody else may wait, at another terminal.
+                        continue 'another;
+                    }
                 }
-                outcome => return outcome,
             }
-        }
+            break screen;
+        };
         if reasons.is_empty() {
             reasons.push(
                 "there is no display, and no terminal where a program waits for the mount"
@@ -111,23 +133,35 @@ impl Choices {
         Err(PromptError::Unavailable(reasons.join("; ")))
     }
 
-    /// The terminal for a question: the starting one, else that of the waiting program.
-    fn terminal(&self, question: &Question) -> Option<(String, Option<String>)> {
+    /// The terminal for a question: the starting one, else that of a waiting program.
+    fn terminal(&self, waiters: &Waiters) -> Option<(Lender, (String, Option<String>))> {
         if self.attached.load(Ordering::Relaxed)
-            && (self.wanted == Wanted::Tty || screen::is_in_foreground())
             && let Some(terminal) = &self.terminal
         {
-            return Some(terminal.clone());
+            if self.wanted == Wanted::Tty {
+                return Some((Lender::Person, terminal.clone()));
+            }
+            if screen::is_in_foreground() {
+                return Some((Lender::Ourselves, terminal.clone()));
+            }
         }
-        screen::terminal_of_waiter(question.tid)
+        let (tid, terminal) = waiters.find(screen::terminal_of_waiter)?;
+        Some((Lender::Waiter(tid), terminal))
     }
 
-    /// The drivers to try, in order; none if nobody can be reached.
-    fn drivers(&self, screen: &Screen) -> Result<Vec<Driver>, PromptError> {
-        let pinentry = || Driver::Pinentry(self.pinentry());
+    /// What to try, and where, in order; nothing if nobody can be reached.
+    fn ways(&self, screen: &Screen) -> Result<Vec<(Driver, Screen)>, PromptError> {
+        let pinentry = || (Driver::Pinentry(self.pinentry()), screen.clone());
+        let terminal = || (Driver::Terminal, screen.clone());
+        // A window outlives the program that waits; on a terminal, nothing may.
+        let window = || {
+            let mut window = screen.clone();
+            (window.tty_name, window.tty_type) = (None, None);
+            (Driver::Pinentry(self.pinentry()), window)
+        };
         match self.wanted {
             Wanted::Pinentry => Ok(vec![pinentry()]),
-            Wanted::Tty => Ok(vec![Driver::Terminal]),
+            Wanted::Tty => Ok(vec![terminal()]),
             Wanted::Process => Err(PromptError::Unavailable(
                 "--prompt process needs --mfa-process COMMAND".to_owned(),
             )),
@@ -135,17 +169,16 @@ impl Choices {
                 "prompts are switched off (--prompt none)".to_owned(),
             )),
             Wanted::Auto => {
-                let terminal = screen.tty_name.is_some();
+                let has_terminal = screen.tty_name.is_some();
+                let mut ways = Vec::new();
                 // A program that the user named knows where to show itself.
-                let window = self.program.is_some() || screen.has_display();
-                let mut drivers = Vec::new();
-                if window || terminal {
-                    drivers.push(pinentry());
+                if screen.has_display() || (self.program.is_some() && !has_terminal) {
+                    ways.push(window());
                 }
-                if terminal {
-                    drivers.push(Driver::Terminal);
+                if has_terminal {
+                    ways.extend([pinentry(), terminal()]);
                 }
-                Ok(drivers)
+                Ok(ways)
             }
         }
     }
@@ -156,6 +189,36 @@ impl Choices {
             .clone()
             .or_else(gpg_agent_pinentry)
             .unwrap_or_else(|| "pinentry".to_owned())
+    }
+}
+
+/// Who lends a terminal.
+#[derive(Debug, Clone, Copy)]
+enum Lender {
+    /// `--prompt tty`: it is meant for this.
+    Person,
+    /// This process, while it has the foreground.
+    Ourselves,
+    /// A thread that waits, while its process has the foreground.
+    Waiter(u32),
+}
+
+impl Lender {
+    /// Returns once the keystrokes there are another program's.
+    async fn takes_it_back(self, waiters: &Waiters) {
+        let has_lost = |process: String| async move {
+            while screen::has_foreground(&process) {
+                tokio::time::sleep(GLANCE).await;
+            }
+        };
+        match self {
+            Self::Person => std::future::pending().await,
+            Self::Ourselves => has_lost("self".to_owned()).await,
+            Self::Waiter(tid) => tokio::select! {
+                () = waiters.gone(tid) => {}
+                () = has_lost(tid.to_string()) => {}
+            },
+        }
     }
 }
 

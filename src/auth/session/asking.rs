@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use futures_util::future::BoxFuture;
 
 use super::terms::{Demand, Generation, Granted, Reason, Session};
-use crate::auth::prompt::{Ask, Panel};
+use crate::auth::prompt::{Ask, Panel, Waiters};
 use crate::auth::{AuthError, Rung};
 
 /// Who waits for a session, and whether they may have a person asked.
@@ -58,8 +58,8 @@ pub(crate) struct LoginRequest {
     pub(crate) reason: Reason,
     /// Who needs it first.
     pub(crate) program: String,
-    /// The thread that waits, 0 if none.
-    pub(crate) tid: u32,
+    /// The threads that wait.
+    pub(crate) waiters: Waiters,
     /// Whom to ask.
     pub(crate) panel: Panel,
     /// Whether a person may be asked at all.

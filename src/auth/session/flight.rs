@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::asking::{Identity, LoginRequest, Wish};
 use super::terms::{Demand, Generation, Granted, Reason, Session};
 use super::{Asker, Sessions, State};
-use crate::auth::prompt::Panel;
+use crate::auth::prompt::{Panel, Waiters};
 use crate::auth::{AuthError, Ending, cool_down};
 use crate::clock::wall_time;
 
@@ -51,6 +51,8 @@ pub(super) struct Flight {
     /// When all that wait now give up together.
     deadline: Instant,
     waiters: usize,
+    /// Those of them that are threads of this machine.
+    threads: Waiters,
     /// Somebody waited until the deadline: the dialog stays for a late answer.
     outlived: bool,
     panel: Panel,
@@ -147,7 +149,7 @@ impl Sessions {
                 let request = LoginRequest {
                     reason,
                     program: identity.program.clone(),
-                    tid,
+                    waiters: Waiters::default(),
                     is_elsewhere: named.is_some(),
                     panel: Panel::new(named.unwrap_or_else(|| self.login.asker())),
                     may_ask: identity.may_prompt,
@@ -157,25 +159,31 @@ impl Sessions {
                 self.publish(state);
             }
         }
-        let (id, deadline, outcome) = match &mut state.flight {
+        let (id, deadline, outcome, threads) = match &mut state.flight {
             Some(flight) => {
                 let now = Instant::now();
                 if flight.deadline <= now {
                     flight.deadline = now + self.patience.wait;
                 }
                 flight.waiters += 1;
+                flight.threads.add(tid);
                 // Somebody who asked for a session waits for as long as the dialog stays.
                 let deadline = (!on_purpose).then_some(flight.deadline);
-                (flight.id, deadline, flight.outcome.clone())
+                let threads = flight.threads.clone();
+                (flight.id, deadline, flight.outcome.clone(), threads)
             }
             // Not reached: one was just put there. The waiter would fail at once.
-            None => (0, Some(Instant::now()), watch::channel(None).1),
+            None => {
+                let outcome = watch::channel(None).1;
+                (0, Some(Instant::now()), outcome, Waiters::default())
+            }
         };
         Ticket {
             sessions: Arc::clone(self),
             flight: id,
             deadline,
             outcome,
+            thread: (tid, threads),
             settled: false,
         }
     }
@@ -184,6 +192,7 @@ impl Sessions {
         let (sender, outcome) = watch::channel(None);
         let sessions = Arc::clone(self);
         let panel = request.panel.clone();
+        let threads = request.waiters.clone();
         let login = self.login.login(request);
         let task = tokio::spawn(async move {
             let result = login.await;
@@ -195,6 +204,7 @@ impl Sessions {
             outcome,
             deadline: Instant::now() + self.patience.wait,
             waiters: 0,
+            threads,
             outlived: false,
             panel,
             task: task.abort_handle(),
@@ -279,6 +289,8 @@ struct Ticket {
     flight: u64,
     deadline: Option<Instant>,
     outcome: watch::Receiver<Outcome>,
+    /// Who waits, and where that is known.
+    thread: (u32, Waiters),
     settled: bool,
 }
 
@@ -311,6 +323,8 @@ impl Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
+        let (tid, threads) = &self.thread;
+        threads.remove(*tid);
         if !self.settled {
             self.sessions.leave(self.flight, false);
         }

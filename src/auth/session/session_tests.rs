@@ -340,7 +340,7 @@ async fn a_terminal_joins_an_open_dialog_and_one_answer_serves_all() {
         error: None,
         prompt: String::new(),
         life: Duration::from_secs(300),
-        tid: 0,
+        waiters: crate::auth::prompt::Waiters::default(),
     };
     assert!(request.panel.ask(&question).await.is_ok());
     assert_eq!(asked.load(Ordering::SeqCst), 1);

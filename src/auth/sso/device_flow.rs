@@ -116,12 +116,18 @@ pub(super) async fn sign_in(
     if demand.insists {
         slot.forgive();
     }
-    let _lease = tokio::select! {
-        lease = slot.lease_or_find(&wanted, now) => match lease {
-            Err(Found::Refusal(error)) => return Err(error),
-            lease => lease.ok(),
+    let asked = conversation.request;
+    // Somebody who asks at a place of their own does not wait for a dialog elsewhere.
+    let _lease = match asked.is_elsewhere {
+        true => None,
+        false => tokio::select! {
+            lease = slot.lease_or_find(&wanted, now) => match lease {
+                Err(Found::Refusal(error)) => return Err(error),
+                lease => lease.ok(),
+            },
+            token = request.of_another() => return Ok(token),
+            () = asked.panel.joined() => None,
         },
-        token = request.of_another() => return Ok(token),
     };
     let outcome = tokio::select! {
         outcome = authorize(request, conversation) => outcome,

@@ -1,0 +1,155 @@
+//! Commands that a person has configured, run through `sh -c`: they end with who waits for them.
+
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::io::AsyncReadExt;
+use zeroize::Zeroizing;
+
+/// The most that is read of what a command prints, in bytes.
+const LONGEST_OUTPUT: u64 = 64 << 10;
+
+/// What a command has printed, and how it ended.
+pub(crate) struct Printed {
+    pub(crate) status: ExitStatus,
+    /// Its standard output, which may be secret.
+    pub(crate) output: Zeroizing<Vec<u8>>,
+    /// Its standard error, where it says why it failed.
+    pub(crate) complaint: Vec<u8>,
+}
+
+impl Printed {
+    /// How it failed, with its own last words; `None` if it did not.
+    pub(crate) fn failure(&self) -> Option<String> {
+        if self.status.success() {
+            return None;
+        }
+        let how = match (self.status.code(), self.status.signal()) {
+            (Some(127), _) => "was not found".to_owned(),
+            (Some(code), _) => format!("failed with exit code {code}"),
+            (None, Some(signal)) => format!("was ended by signal {signal}"),
+            (None, None) => "failed".to_owned(),
+        };
+        let complaint = String::from_utf8_lossy(&self.complaint);
+        let last = complaint.lines().rev().find(|line| !line.trim().is_empty());
+        Some(match last {
+            Some(line) => format!("{how}: {}", crate::words::tame(line.trim())),
+            None => how,
+        })
+    }
+}
+
+/// Ends the command's process group when nobody wants its output any more.
+struct Group(Option<Pid>);
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// Runs a command. Dropping the future ends it, with everything that it has started.
+///
+/// With a `terminal` it may ask there, as tools do that keep keys, and is in our own process group,
+/// which has the terminal's foreground; then only the shell itself is ended. Without one it has a
+/// group of its own, and reads nothing.
+///
+/// # Errors
+///
+/// It cannot be started, or its output cannot be read.
+pub(crate) async fn run(command: &str, terminal: bool) -> std::io::Result<Printed> {
+    let mut shell = tokio::process::Command::new("/bin/sh");
+    shell
+        .args(["-c", command])
+        .env_remove("NOTIFY_SOCKET")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    if !terminal {
+        shell.stdin(Stdio::null()).process_group(0);
+    }
+    let mut child = shell.spawn()?;
+    let id = child.id().filter(|_| !terminal);
+    let id = id.and_then(|id| i32::try_from(id).ok());
+    let mut group = Group(id.map(Pid::from_raw));
+    let mut output = Zeroizing::new(Vec::with_capacity(8 << 10));
+    let mut complaint = Vec::new();
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let read_output = async {
+        match stdout {
+            Some(stdout) => stdout.take(LONGEST_OUTPUT).read_to_end(&mut output).await,
+            None => Ok(0),
+        }
+    };
+    let read_complaint = async {
+        match stderr {
+            Some(stderr) => {
+                stderr
+                    .take(LONGEST_OUTPUT)
+                    .read_to_end(&mut complaint)
+                    .await
+            }
+            None => Ok(0),
+        }
+    };
+    tokio::try_join!(read_output, read_complaint)?;
+    let status = child.wait().await?;
+    group.0 = None;
+    Ok(Printed {
+        status,
+        output,
+        complaint,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failure_is_told_in_the_commands_own_words() {
+        let printed = run(
+            "echo out; echo first >&2; echo 'no such key' >&2; exit 3",
+            false,
+        )
+        .await;
+        let printed = printed.unwrap();
+        assert_eq!(*printed.output, b"out\n");
+        let failure = printed.failure().unwrap();
+        assert_eq!(failure, "failed with exit code 3: no such key");
+        assert!(run("true", true).await.unwrap().failure().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_nobody_waits_for_is_ended_with_its_children() {
+        let home = tempfile::tempdir().unwrap();
+        let pids = home.path().join("pids");
+        let command = format!("sleep 600 & echo $$ $! > {}; wait", pids.display());
+        let alive = || {
+            let pids = std::fs::read_to_string(&pids).unwrap_or_default();
+            let alive = |pid: &str| {
+                let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+                // A zombie is dead, and waits for whoever reaps it.
+                stat.is_ok_and(|stat| !stat.contains(") Z "))
+            };
+            pids.split_whitespace().filter(|pid| alive(pid)).count()
+        };
+        let running = tokio::spawn(async move { run(&command, false).await });
+        let until = |count: usize| async move {
+            while alive() != count {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        let started = tokio::time::timeout(Duration::from_secs(30), until(2)).await;
+        assert!(started.is_ok(), "not started");
+        running.abort();
+        let ended = tokio::time::timeout(Duration::from_secs(30), until(0)).await;
+        assert!(ended.is_ok(), "still alive");
+    }
+}
