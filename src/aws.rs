@@ -144,6 +144,13 @@ pub(crate) fn partition(arn: &str) -> Option<&str> {
     arn.strip_prefix("arn:")?.split(':').next()
 }
 
+/// Whether an endpoint is one of AWS's own: docs.aws.amazon.com/general/latest/gr/s3.html.
+pub(crate) fn is_aws(url: &str) -> bool {
+    let host = url.split("//").nth(1).unwrap_or(url);
+    let host = host.split(['/', ':']).next().unwrap_or_default();
+    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
+}
+
 /// The partition that a region is in: docs.aws.amazon.com/whitepapers/latest/aws-fault-isolation-boundaries.
 pub(crate) fn partition_of_region(region: &str) -> &'static str {
     match region {

@@ -1,6 +1,5 @@
 //! The command line: data only. [`crate::config`] says what it means.
 
-use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgAction, Args, Parser, Subcommand, ValueEnum};
@@ -128,7 +127,8 @@ pub(crate) struct AccessArgs {
     #[arg(long, value_name = "ID", help_heading = "Session")]
     pub(crate) external_id: Option<String>,
     /// How long a session shall last; AWS allows 900 to 129600
-    #[arg(long, value_name = "SECONDS", help_heading = "Session")]
+    #[arg(long, value_name = "SECONDS", help_heading = "Session",
+          value_parser = clap::value_parser!(i32).range(1..=129_600))]
     pub(crate) duration: Option<i32>,
 
     /// How old a code may become; what the bucket's policy says or S3's denials tell if left out
@@ -339,50 +339,6 @@ pub(crate) struct MountArgs {
     pub(crate) fstab: Vec<String>,
 }
 
-/// Options that mount(8) and fstab carry for themselves.
-const OF_MOUNT: [&str; 19] = [
-    "rw", "defaults", "auto", "noauto", "user", "nouser", "users", "owner", "group", "nofail",
-    "_netdev", "dev", "nodev", "suid", "nosuid", "exec", "noexec", "noatime", "relatime",
-];
-
-/// Rewrites `-o key=value,flag` into long options, so that each option has one spelling only.
-pub(crate) fn expand(args: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
-    let mut expanded = Vec::new();
-    let mut args = args.into_iter();
-    while let Some(arg) = args.next() {
-        let list = match arg.to_str() {
-            Some("-o") => args.next().and_then(|list| list.into_string().ok()),
-            Some(text) => text
-                .strip_prefix("-o")
-                .filter(|_| !text.starts_with("--"))
-                .map(String::from),
-            None => None,
-        };
-        let Some(list) = list else {
-            expanded.push(arg);
-            continue;
-        };
-        for option in list.split(',').map(str::trim).filter(|o| !o.is_empty()) {
-            if OF_MOUNT.contains(&option) || option.starts_with("x-") {
-                continue;
-            }
-            let (key, value) = match option.split_once('=') {
-                Some((key, value)) => (key, Some(value)),
-                None => (option, None),
-            };
-            let key = match key {
-                "ro" => "read-only".to_owned(),
-                key => key.replace('_', "-"),
-            };
-            expanded.push(match value {
-                Some(value) => format!("--{key}={value}").into(),
-                None => format!("--{key}").into(),
-            });
-        }
-    }
-    expanded
-}
-
 fn octal(text: &str) -> Result<u16, String> {
     u16::from_str_radix(text.trim_start_matches("0o"), 8)
         .ok()
@@ -418,13 +374,15 @@ fn bytes(text: &str) -> Result<u64, String> {
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::ffi::OsString;
+
     use clap::CommandFactory;
 
     use super::*;
 
     fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
         let args = std::iter::once("s3mfa-mount").chain(args.iter().copied());
-        Cli::try_parse_from(expand(args.map(OsString::from)))
+        Cli::try_parse_from(crate::fstab::expand(args.map(OsString::from)))
     }
 
     #[test]
@@ -439,11 +397,15 @@ mod tests {
             "/mnt/docs",
             "-o",
             "rw,noauto,x-systemd.automount,allow_other,profile=work,file_mode=0600,ro",
+            "-o",
+            r#"async,user=alice,mfa_process="code a,b",role_session_name=a\,b"#,
         ])
         .unwrap();
         assert!(cli.mount.allow_other && cli.mount.read_only);
         assert_eq!(cli.mount.access.profile.as_deref(), Some("work"));
         assert_eq!(cli.mount.file_mode, 0o600);
+        assert_eq!(cli.mount.access.mfa_process.as_deref(), Some("code a,b"));
+        assert_eq!(cli.mount.access.role_session_name.as_deref(), Some("a,b"));
         assert!(parse(&["b", "/m", "-ofoo=bar"]).is_err());
     }
 

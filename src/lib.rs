@@ -60,6 +60,7 @@ mod control;
 mod credentials;
 mod error;
 mod fs;
+mod fstab;
 mod generated;
 mod log;
 mod mount;
@@ -95,7 +96,7 @@ pub fn main() -> ExitCode {
     let mut surroundings = config::Surroundings {
         secrets: sys::take_secrets(),
     };
-    let cli = match Cli::try_parse_from(cli::expand(args.iter().cloned())) {
+    let cli = match Cli::try_parse_from(fstab::expand(args.iter().cloned())) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -106,7 +106,11 @@ struct Printed {
 }
 
 /// Runs the profile's `credential_process`.
-async fn process(command: &str) -> Result<Issued, String> {
+///
+/// # Errors
+///
+/// What it did instead, and what to do next.
+pub(crate) async fn process(command: &str) -> Result<Issued, String> {
     let failed = |why: String| {
         format!(
             "the profile's credential_process gave no keys: it {why}. Next: run it in a terminal to \

@@ -357,6 +357,13 @@ fn classify(serial: &str, status: u16, code: &str, text: &str) -> StsError {
                  set-ntp true) and try again. AWS says: {text}"
             ))
         }
+        (_, "SignatureDoesNotMatch") if text.contains("scoped to a valid region") => {
+            StsError::Refused(
+                "this STS belongs to another region than the one that is said (--region, AWS_REGION, \
+                 `region` in the profile): name the one that it is in"
+                    .to_owned(),
+            )
+        }
         (_, "SignatureDoesNotMatch") => StsError::Refused(
             "AWS refuses the signature: the profile's aws_secret_access_key does not belong to \
              its aws_access_key_id"

@@ -33,10 +33,6 @@ impl Check {
                 Outcome::Note,
                 format!("{name}: IAM Identity Center at {}", tame(&sso.start_url)),
             ),
-            (Origin::Process(_), _) => (
-                Outcome::Note,
-                format!("{name}: keys of its credential_process"),
-            ),
             (origin, _) => (Outcome::Note, format!("{name}: keys of {}", place(origin))),
         };
         self.tell("keys", outcome, text, None)
@@ -180,7 +176,7 @@ impl Check {
                     self.bucket
                 );
                 (
-                    Outcome::Note,
+                    Outcome::Problem,
                     "the keys get in without MFA: this bucket does not demand it of them"
                         .to_owned(),
                     Some(advice),
@@ -222,7 +218,7 @@ impl Check {
             "its owner should test the age instead: s3mfa-mount policy {} --kind bucket",
             self.bucket
         );
-        self.tell("without MFA", Outcome::Note, text, Some(fix))
+        self.tell("without MFA", Outcome::Problem, text, Some(fix))
     }
 }
 

@@ -28,7 +28,7 @@ impl Check {
             let text = "the session has ended at once".to_owned();
             return self.tell("session", Outcome::Problem, text, None);
         };
-        self.is_authentication = false;
+        self.is_authentication = self.sessions.is_without_device();
         if is_unknown && let Some(session) = self.sessions.live() {
             self.identity(&session.credentials).await?;
             self.clock()?;
@@ -124,8 +124,8 @@ impl Check {
                  known can be opened"
                     .to_owned(),
                 Some(format!(
-                    "allow s3:ListBucket on arn:aws:s3:::{} to this user",
-                    self.bucket
+                    "allow s3:ListBucket on {} to this user",
+                    self.arn()
                 )),
             )?,
             (Tried::Denied(text), _) => {
@@ -165,8 +165,9 @@ impl Check {
             Tried::Allowed => self.tell("get", Outcome::Ok, "allowed".to_owned(), None),
             Tried::Denied(text) => {
                 let fix = format!(
-                    "allow s3:GetObject on arn:aws:s3:::{}/* to this user",
-                    self.bucket
+                    "allow s3:GetObject on {}/{}* to this user",
+                    self.arn(),
+                    self.prefix
                 );
                 self.tell(
                     "get",
@@ -186,22 +187,34 @@ impl Check {
             ("put", put, "s3:PutObject"),
             ("delete", delete, "s3:DeleteObject"),
         ] {
-            let (outcome, text) = match tried {
-                Tried::Allowed => (Outcome::Ok, "allowed".to_owned()),
-                Tried::Denied(_) => (Outcome::Note, format!("denied ({permission})")),
-                Tried::Failed(failure) => (Outcome::Unknown, failure.text.clone()),
+            let (outcome, text, fix) = match tried {
+                Tried::Allowed => (Outcome::Ok, "allowed".to_owned(), None),
+                Tried::Denied(_) => (
+                    Outcome::Note,
+                    format!("denied ({permission})"),
+                    Some(format!(
+                        "to write: allow {permission} on {}/{}* to this user",
+                        self.arn(),
+                        self.prefix
+                    )),
+                ),
+                Tried::Failed(failure) => (Outcome::Unknown, failure.text.clone(), None),
             };
-            self.tell(name, outcome, text, None)?;
+            self.tell(name, outcome, text, fix)?;
         }
         Ok(())
     }
 
+    /// The bucket's, for policies.
+    fn arn(&self) -> String {
+        let endpoints = &self.aws.endpoints;
+        let partition = crate::aws::partition_of_region(&endpoints.region);
+        format!("arn:{partition}:s3:::{}", self.bucket)
+    }
+
     /// The command that mounts it.
     fn command(&self, writes: bool) -> String {
-        let mut command = "s3mfa-mount".to_owned();
-        if let Some(profile) = &self.profile {
-            command.push_str(&format!(" --profile {profile}"));
-        }
+        let mut command = format!("s3mfa-mount{}", self.options);
         if !writes {
             command.push_str(" --read-only");
         }

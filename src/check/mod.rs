@@ -14,6 +14,7 @@ use std::sync::atomic::AtomicBool;
 use crate::access::{Entry, Purpose};
 use crate::auth::Sessions;
 use crate::auth::identity::Origin;
+use crate::auth::origin;
 use crate::auth::sts::Sts;
 use crate::aws::Aws;
 use crate::cli::CheckArgs;
@@ -58,7 +59,7 @@ pub(crate) async fn run(args: Box<CheckArgs>, env: &Surroundings) -> Result<(), 
         sts: Sts::new(Arc::clone(&aws)),
         gate: Bucket::new(&bucket, endpoint.clone(), Arc::clone(&sessions)),
         absent: format!("{prefix}.s3mfa-mount-check"),
-        profile: args.access.profile.clone(),
+        options: options(&args.bucket),
         aws,
         access,
         sessions,
@@ -88,7 +89,8 @@ pub(crate) async fn run(args: Box<CheckArgs>, env: &Surroundings) -> Result<(), 
 struct Check {
     report: Report,
     access: Access,
-    profile: Option<String>,
+    /// What was said on the command line, for the command that mounts.
+    options: String,
     aws: Arc<Aws>,
     sts: Sts,
     sessions: Arc<Sessions>,
@@ -104,10 +106,42 @@ struct Check {
 
 type Told = std::io::Result<()>;
 
+/// The options of this command line that a mount wants as well, as a shell reads them.
+fn options(bucket: &str) -> String {
+    let mut args = std::env::args().skip(1);
+    let mut options = String::new();
+    // The first of each is what they are; what follows may be the value of an option.
+    let mut dropped = vec!["check", bucket];
+    for arg in args.by_ref().filter(|arg| arg != "--json") {
+        if let Some(at) = dropped.iter().position(|dropped| *dropped == arg) {
+            dropped.remove(at);
+            continue;
+        }
+        options.push(' ');
+        options.push_str(&in_shell(&arg));
+    }
+    options
+}
+
+/// Quotes a word for a shell, if it needs that.
+fn in_shell(word: &str) -> String {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "_./:=@%+,-".contains(c);
+    match !word.is_empty() && word.chars().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
 impl Check {
     async fn steps(&mut self) -> Told {
         let keys = match &self.access.identity.origin {
             Origin::Keys(keys) => Some(keys.clone()),
+            Origin::Process(command) => match origin::process(command).await {
+                Ok(issued) => Some(issued.credentials),
+                Err(why) => {
+                    return self.tell("keys", Outcome::Problem, why, None);
+                }
+            },
             // These are found out by logging in.
             _ => None,
         };

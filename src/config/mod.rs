@@ -15,7 +15,7 @@ pub(crate) use bucket::bucket_and_prefix;
 use crate::auth::identity::{Asked, Identity, IdentityError, Profiles};
 use crate::auth::prompt::Wanted;
 use crate::auth::session::Patience;
-use crate::aws::Endpoints;
+use crate::aws::{Endpoints, is_aws};
 use crate::cli::{AccessArgs, MountArgs};
 use crate::fs::{Budget, Look};
 use crate::store::write::Settings;
@@ -198,6 +198,9 @@ impl Access {
             .or_else(|| asked.usual_profile.clone());
         let profile = profiles.choose(name)?;
         let endpoints = endpoints::endpoints(args, &profile, &identity)?;
+        if endpoints.urls.sts.as_deref().is_none_or(is_aws) {
+            identity.check_durations()?;
+        }
         let process = args.mfa_process.clone();
         let process = process.or_else(|| identity.mfa_process.clone());
         if args.prompt == Wanted::Process && process.is_none() {

@@ -164,11 +164,15 @@ async fn first_session(
             let rung = sessions
                 .rung()
                 .map_or("no session", crate::auth::Rung::name);
-            Err(MountError::Bucket(format!(
+            let text = format!(
                 "the bucket {:?} denies everything to this session ({rung}): {text}. `s3mfa-mount \
                  check {}` finds out what it wants",
                 config.bucket, config.bucket
-            )))
+            );
+            Err(match sessions.is_without_device() {
+                true => MountError::Auth(text),
+                false => MountError::Bucket(text),
+            })
         }
         // Listing is not everything: a policy may allow reading alone.
         Err(StoreError::Denied(text)) => {

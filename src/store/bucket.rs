@@ -15,6 +15,7 @@ use super::support::Support;
 use super::verdict::{Action, Evidence, FRESH, Scope, Verdict};
 use super::{Object, Page, Query, StoreError};
 use crate::auth::{Asker, AuthError, Generation, Reason, Rung, Session, Sessions};
+use crate::aws::is_aws;
 
 /// How many sessions one request may wear out: its own, and one more for a race.
 const RENEWALS: u32 = 2;
@@ -444,13 +445,6 @@ impl Attempt<'_> {
             sessions.learn_age_limit(age);
         }
     }
-}
-
-/// Whether an endpoint is one of AWS's own: docs.aws.amazon.com/general/latest/gr/s3.html.
-fn is_aws(url: &str) -> bool {
-    let host = url.split("//").nth(1).unwrap_or(url);
-    let host = host.split(['/', ':']).next().unwrap_or_default();
-    host.ends_with(".amazonaws.com") || host.ends_with(".amazonaws.com.cn")
 }
 
 impl From<Failure> for StoreError {

@@ -1,18 +1,21 @@
 //! One scenario: who wants in where, what is asked, and how it ends.
 
 use std::fs;
+use std::sync::OnceLock;
 use std::time::Duration;
 
-use s3mfa_sandbox::{Role, policies};
+use s3mfa_sandbox::{Device, Role, policies};
 use serde_json::Value;
 
-use crate::scene::{PATIENCE, Scene, holds_within};
+use crate::scene::{Mount, PATIENCE, Scene, holds_within};
 
 /// What a person says at a prompt.
 #[derive(Clone, Copy, Debug)]
 pub enum Answer {
     /// A code that is good.
     Code,
+    /// One of the device that has a number.
+    HardwareCode,
     /// These words.
     Words(&'static str),
 }
@@ -34,6 +37,7 @@ pub struct Case {
     policy: Option<Value>,
     config: String,
     options: Vec<String>,
+    environment: Vec<(&'static str, String)>,
     answers: Vec<Answer>,
     setup: Box<dyn Fn(&Stage)>,
     bucket: &'static str,
@@ -46,6 +50,7 @@ pub struct Stage {
     pub scene: Scene,
     /// A role that alice may assume with MFA only.
     pub role: Role,
+    hardware: OnceLock<Device>,
     /// A role that trusts the first one.
     pub far: Role,
 }
@@ -72,12 +77,21 @@ impl Stage {
             bucket.put("open/f", "content");
             bucket.put("secret/f", "content");
         }
-        Self { scene, role, far }
+        Self {
+            scene,
+            role,
+            hardware: OnceLock::new(),
+            far,
+        }
     }
 
     /// Fills in what the sandbox has.
     pub fn fill(&self, text: &str) -> String {
         let scene = &self.scene;
+        let text = match text.contains("{hardware}") {
+            true => text.replace("{hardware}", self.hardware().serial()),
+            false => text.to_owned(),
+        };
         text.replace("{serial}", scene.device.serial())
             .replace("{role}", self.role.arn())
             .replace("{far}", self.far.arn())
@@ -86,6 +100,47 @@ impl Stage {
             .replace("{account}", scene.sandbox.account())
             .replace("{start}", scene.sandbox.sso().start_url())
             .replace("{home}", scene.home().to_str().unwrap())
+    }
+
+    /// Mounts `docs` with these options and variables, and waits until it serves.
+    pub fn mount_with(&self, options: &[&str], variables: &[(&str, &str)]) -> Mount {
+        let path = self.scene.mountpoint("mnt");
+        let mut command = self.scene.command();
+        command.args(["docs", path.to_str().unwrap(), "--foreground"]);
+        command.args(options).envs(variables.iter().copied());
+        let mount = Mount::spawn(command, &path);
+        mount.wait_until_mounted();
+        mount
+    }
+
+    /// What the program last got from STS: whose keys, and for how many seconds.
+    pub fn last_session(&self) -> (String, u64) {
+        let (arn, lasts) = self.scene.sandbox.sessions().latest().unwrap();
+        (arn, lasts.as_secs())
+    }
+
+    /// The keys of a session with MFA, as another program would hold them.
+    pub fn session_keys(&self) -> Value {
+        let process = format!("echo {}", self.scene.device.unspent_code());
+        let serial = self.scene.device.serial();
+        let printed = self.scene.control(&[
+            "credentials",
+            "--mfa-process",
+            &process,
+            "--mfa-serial",
+            serial,
+            "--credentials",
+            "session-token",
+        ]);
+        assert_eq!(printed.code, 0, "{printed:?}");
+        serde_json::from_str(&printed.out).unwrap()
+    }
+
+    /// Another device of alice, a fob with a number. She has it from the first mention on.
+    pub fn hardware(&self) -> &Device {
+        let (sandbox, alice) = (&self.scene.sandbox, &self.scene.alice);
+        self.hardware
+            .get_or_init(|| sandbox.create_hardware_device(alice))
     }
 
     /// Replaces the AWS configuration. The keys of alice are those of `[default]`.
@@ -117,6 +172,7 @@ impl Case {
             policy: policy.into(),
             config: config.to_owned(),
             options: Vec::new(),
+            environment: Vec::new(),
             answers: Vec::new(),
             setup: Box::new(|_| {}),
             bucket: "docs",
@@ -126,6 +182,12 @@ impl Case {
 
     pub fn options(mut self, options: &[&str]) -> Self {
         self.options = options.iter().map(|option| (*option).to_owned()).collect();
+        self
+    }
+
+    /// A variable of the environment, which has the same names filled in.
+    pub fn variable(mut self, name: &'static str, value: &str) -> Self {
+        self.environment.push((name, value.to_owned()));
         self
     }
 
@@ -168,6 +230,7 @@ impl Case {
         (self.setup)(&stage);
         let answering = std::thread::spawn({
             let (pinentry, device) = (scene.pinentry.clone(), scene.device.clone());
+            let hardware = stage.hardware.get().cloned();
             let answers = self.answers.clone();
             move || {
                 for (number, answer) in (1..).zip(answers) {
@@ -177,6 +240,7 @@ impl Case {
                     }
                     let words = match answer {
                         Answer::Code => device.unspent_code(),
+                        Answer::HardwareCode => hardware.as_ref().unwrap().unspent_code(),
                         Answer::Words(words) => words.to_owned(),
                     };
                     pinentry.answer(&words);
@@ -186,7 +250,13 @@ impl Case {
         let options: Vec<String> = self.options.iter().map(|o| stage.fill(o)).collect();
         let options: Vec<&str> = options.iter().map(String::as_str).collect();
         let path = scene.mountpoint("mnt");
-        let mut mount = crate::scene::Mount::start(scene, self.bucket, &path, &options);
+        let mut command = scene.command();
+        command.args([self.bucket, path.to_str().unwrap(), "--foreground"]);
+        command.args(options);
+        for (name, value) in &self.environment {
+            command.env(name, stage.fill(value));
+        }
+        let mut mount = Mount::spawn(command, &path);
         let log = || mount.log();
         holds_within(PATIENCE, || mount.has_ended() || mount.is_served());
         match end {

@@ -62,7 +62,7 @@ fn check(name: &str, stage: &Stage, args: &[&str], code: i32) -> String {
     command.arg("check").args(args);
     command.args(["--mfa-process", &process]);
     let outcome = run(&mut command);
-    let printed = tame(stage, &outcome.out);
+    let printed = tame(stage, &outcome.out).replace(&process, "echo CODE");
     transcript(name, &printed);
     assert_eq!(outcome.code, code, "{outcome:?}");
     outcome.out
@@ -114,7 +114,7 @@ fn broken_no_device() {
     let stage = stage();
     stage.configure(BARE);
     stage.scene.sandbox.delete_device(&stage.scene.device);
-    check("no_device", &stage, &["docs"], 4);
+    check("no_device", &stage, &["docs"], 3);
 }
 
 #[test]
@@ -126,7 +126,7 @@ fn broken_only_a_passkey() {
         .scene
         .sandbox
         .create_passkey(&stage.scene.alice, "key");
-    check("only_a_passkey", &stage, &["docs"], 4);
+    check("only_a_passkey", &stage, &["docs"], 3);
 }
 
 #[test]

@@ -25,4 +25,5 @@ mod credentials;
 mod many;
 mod places;
 mod sso;
+mod surroundings;
 mod table;

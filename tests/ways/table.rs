@@ -6,7 +6,7 @@
 use s3mfa_sandbox::policies::{self, merge};
 use serde_json::{Value, json};
 
-use crate::case::Answer::{Code, Words};
+use crate::case::Answer::{Code, HardwareCode, Words};
 use crate::case::End::{Denied, Mounted, Refused};
 use crate::case::{BARE, Case, ROLE, ROLE_WITH_DEVICE, WITH_DEVICE};
 
@@ -75,7 +75,7 @@ fn is_signed_in(stage: &crate::case::Stage) {
 }
 
 /// An identity provider has written a token, which the role trusts.
-fn has_a_web_identity(stage: &crate::case::Stage) {
+pub fn has_a_web_identity(stage: &crate::case::Stage) {
     let sandbox = &stage.scene.sandbox;
     let token = sandbox.web_identity_token("alice");
     std::fs::write(stage.scene.home().join("token"), token).unwrap();
@@ -136,7 +136,7 @@ rows! {
             may_list_devices(stage);
             stage.scene.sandbox.delete_device(&stage.scene.device);
         })
-        => Refused(4, "this user has no MFA device, so there is no code to ask for. Add an \
+        => Refused(3, "this user has no MFA device, so there is no code to ask for. Add an \
                        authenticator app (IAM console, Security credentials, Assign MFA device)");
     only_a_passkey: Case::new(policies::require_mfa_null_age("docs"), BARE)
         .with(|stage| {
@@ -144,7 +144,7 @@ rows! {
             stage.scene.sandbox.delete_device(&stage.scene.device);
             stage.scene.sandbox.create_passkey(&stage.scene.alice, "key");
         })
-        => Refused(4, "gives no code for AWS's API. Add an authenticator app");
+        => Refused(3, "gives no code for AWS's API. Add an authenticator app");
     prefix_only: Case::new(policies::require_mfa_on_prefix("docs", "secret/"), BARE)
         .with(may_list_devices).reads("secret/f").answers(&[Code]) => Mounted("session-token");
     beside_the_prefix: Case::new(policies::require_mfa_on_prefix("docs", "secret/"), BARE)
@@ -161,6 +161,9 @@ rows! {
         .options(&["--mfa-serial", "arn:aws:iam::{account}:mfa/bob"]).answers(&[Code])
         => Refused(3, "AWS does not know the MFA device arn:aws:iam::{account}:mfa/bob as one of \
                        this user's");
+    hardware_device: Case::new(policies::require_mfa_null_age("docs"),
+        "[default]\nregion = us-east-1\nmfa_serial = {hardware}\n")
+        .answers(&[HardwareCode]) => Mounted("session-token");
     passkey_named: Case::new(policies::require_mfa_null_age("docs"), BARE)
         .options(&["--mfa-serial", "arn:aws:iam::{account}:u2f/user/alice/key-ABC"])
         => Refused(2, "is a passkey or security key, which gives no code");

@@ -102,6 +102,12 @@ pub(crate) struct Role {
     pub(crate) duration: Option<i32>,
 }
 
+/// The shortest session that AWS grants, in seconds.
+const LEAST_DURATION: i32 = 900;
+
+/// The longest session of a role that AWS grants, in seconds.
+const LONGEST_ROLE: i32 = 43_200;
+
 /// Who wants in.
 #[derive(Debug, Clone)]
 pub(crate) struct Identity {
@@ -141,7 +147,8 @@ impl Identity {
         if let Some(last) = roles.last_mut() {
             last.session_name = asked.role_session_name.clone().or(last.session_name.take());
             last.external_id = asked.external_id.clone().or(last.external_id.take());
-            last.duration = asked.duration.or(last.duration);
+            let duration = asked.duration.or(last.duration);
+            last.duration = duration.map(|seconds| seconds.min(LONGEST_ROLE));
         }
         for role in &roles {
             check_role(role)?;
@@ -196,6 +203,26 @@ impl Identity {
                 _ => Ok(()),
             },
             _ => Ok(()),
+        }
+    }
+
+    /// Refuses what AWS's STS would, after a code was typed for it: API reference of GetSessionToken
+    /// and AssumeRole, DurationSeconds.
+    pub(crate) fn check_durations(&self) -> Result<(), IdentityError> {
+        let is_less = |seconds: &i32| *seconds < LEAST_DURATION;
+        if let Some(seconds) = self.duration.filter(is_less) {
+            return Err(IdentityError(format!(
+                "--duration {seconds} is too short: AWS grants sessions of {LEAST_DURATION} to \
+                 129600 s, of roles up to {LONGEST_ROLE} s"
+            )));
+        }
+        let durations = self.roles.iter().filter_map(|role| role.duration);
+        match durations.into_iter().find(is_less) {
+            Some(seconds) => Err(IdentityError(format!(
+                "duration_seconds = {seconds} in the profile is too short: AWS grants sessions of \
+                 roles for {LEAST_DURATION} to {LONGEST_ROLE} s"
+            ))),
+            None => Ok(()),
         }
     }
 

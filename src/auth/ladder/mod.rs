@@ -235,6 +235,10 @@ impl Login for Ladder {
         }
     }
 
+    fn is_without_device(&self) -> bool {
+        self.0.state.lock().is_closed
+    }
+
     fn worked(&self, rung: Rung) {
         let parts = &self.0.parts;
         if let Some(bucket) = &parts.bucket {

@@ -87,6 +87,9 @@ pub(crate) trait Login: Send + Sync + 'static {
     /// without waiting.
     fn is_at_hand(&self, demand: &Demand) -> bool;
 
+    /// Whether it was found out that there is no device to get a code from.
+    fn is_without_device(&self) -> bool;
+
     /// S3 accepted what it denied to a lower rung.
     fn worked(&self, rung: Rung);
 

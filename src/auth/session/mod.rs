@@ -337,6 +337,11 @@ impl Sessions {
         live.code_end(state.age_limit).map(|(end, _)| end)
     }
 
+    /// Whether sessions cannot carry MFA, as there is no device to get a code from.
+    pub(crate) fn is_without_device(&self) -> bool {
+        self.login.is_without_device()
+    }
+
     /// How old a code may become in this bucket, as far as that is known.
     pub(crate) fn age_limit(&self) -> Option<Duration> {
         self.state.lock().age_limit

@@ -60,6 +60,10 @@ impl Login for ByHand {
         *self.age_limit.lock()
     }
 
+    fn is_without_device(&self) -> bool {
+        false
+    }
+
     fn learn_age_limit(&self, limit: Duration) -> bool {
         *self.age_limit.lock() = Some(limit);
         true

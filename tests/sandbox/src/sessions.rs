@@ -36,6 +36,7 @@ pub(crate) struct Session {
     pub(crate) token: String,
     pub(crate) holder: Holder,
     pub(crate) expiration: SystemTime,
+    length: Duration,
     /// The MFA that the session carries: when the code was given.
     pub(crate) mfa_at: Option<SystemTime>,
     ended: AtomicBool,
@@ -127,6 +128,19 @@ impl Sessions {
         self.state.inner.lock().issued
     }
 
+    /// Returns whose the latest session is, and how long it lasts; `None` if none was issued, or it is
+    /// revoked.
+    pub fn latest(&self) -> Option<(String, Duration)> {
+        let inner = self.state.inner.lock();
+        let mut sessions = inner.by_access_key.values();
+        let session = sessions.find(|session| session.number == inner.issued)?;
+        let arn = match &session.holder {
+            Holder::User(user) => user.arn().to_owned(),
+            Holder::Role(role) => role.arn.clone(),
+        };
+        Some((arn, session.length))
+    }
+
     /// Returns the secret access keys and the tokens of every session that is not revoked, for tests
     /// that look for them where they must not be.
     pub fn secrets(&self) -> Vec<String> {
@@ -159,6 +173,7 @@ impl Sessions {
             token: format!("{TOKEN_HEAD}{}", random.base64(TOKEN_BYTES)),
             holder,
             expiration: now + length,
+            length,
             mfa_at,
             ended: AtomicBool::new(false),
         });
