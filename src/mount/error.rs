@@ -35,7 +35,7 @@ pub(crate) enum MountError {
         directory: String,
     },
     /// There is no mount to do something with.
-    #[error("nothing is mounted")]
+    #[error("nothing is mounted; `s3mfa-mount BUCKET DIRECTORY` mounts a bucket")]
     Nothing,
     /// Anything else.
     #[error("{0}")]

@@ -1,10 +1,6 @@
-//! `check` and `policy`, as transcripts: what they print is in `transcripts/`, word by word.
-//!
-//! `S3MFA_TRANSCRIPTS=write cargo test --test ways check` writes them anew; read the difference before
-//! it is committed.
+//! `check` and `policy`, as transcripts.
 
 use std::fs;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use s3mfa_sandbox::policies::{self, merge};
@@ -13,45 +9,7 @@ use serde_json::{Value, json};
 
 use crate::case::{BARE, ROLE_WITH_DEVICE, Stage, WITH_DEVICE};
 use crate::scene::run;
-
-/// What a command prints must be what it printed before.
-fn transcript(name: &str, printed: &str) {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/ways/transcripts")
-        .join(format!("{name}.txt"));
-    if std::env::var_os("S3MFA_TRANSCRIPTS").is_some_and(|value| value == "write") {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(&path, printed).unwrap();
-    }
-    let expected = fs::read_to_string(&path).unwrap_or_default();
-    assert!(
-        printed == expected,
-        "{name} is not what it was.\n--- expected\n{expected}\n--- printed\n{printed}"
-    );
-}
-
-/// Puts names where the sandbox has something else in each run.
-fn tame(stage: &Stage, text: &str) -> String {
-    let scene = &stage.scene;
-    let mut text = text
-        .replace(scene.alice.access_key_id(), "AKIAALICE")
-        .replace(scene.sandbox.endpoint(), "ENDPOINT")
-        .replace(scene.home().to_str().unwrap(), "HOME");
-    // Request ids, and what passkeys are called.
-    for (before, after) in [("(request ", ")"), ("/key-", ")")] {
-        let mut tamed = String::new();
-        let mut rest = text.as_str();
-        while let Some((head, tail)) = rest.split_once(before) {
-            tamed.push_str(head);
-            tamed.push_str(before);
-            tamed.push('X');
-            rest = &tail[tail.find(after).unwrap_or(tail.len())..];
-        }
-        tamed.push_str(rest);
-        text = tamed;
-    }
-    text
-}
+use crate::transcript::{tame, transcript};
 
 /// Runs `check` with a person who answers with a code, and compares what it prints.
 fn check(name: &str, stage: &Stage, args: &[&str], code: i32) -> String {
