@@ -46,5 +46,6 @@ macro_rules! on_each_server {
 mod changed;
 mod conflicts;
 mod found;
+mod live;
 mod sessions;
 mod written;
