@@ -42,7 +42,7 @@ pub(crate) async fn find(
     }
     let caller = sts.caller(keys).await.ok();
     let user = caller.as_ref().and_then(Caller::user);
-    let devices = list(aws, keys, user).await;
+    let devices = list(aws, keys, user).await?;
     let serial = match devices.with_codes.as_slice() {
         [only] => only.clone(),
         [] if devices.is_unknown => {
@@ -57,15 +57,25 @@ pub(crate) async fn find(
     Ok(serial)
 }
 
-async fn list(aws: &Arc<Aws>, keys: &Credentials, user: Option<&str>) -> Devices {
+async fn list(
+    aws: &Arc<Aws>,
+    keys: &Credentials,
+    user: Option<&str>,
+) -> Result<Devices, AuthError> {
     let serials = match iam::mfa_devices(aws, keys, user).await {
         Ok(serials) => serials,
+        Err(error) if error.is_unsupported => {
+            return Err(AuthError::NoDevice(format!(
+                "this store knows no MFA devices, so nobody is asked for a code ({error}). If yours \
+                 gives one all the same, name it: --mfa-serial"
+            )));
+        }
         Err(error) => {
             tracing::info!("{error}");
-            return Devices {
+            return Ok(Devices {
                 is_unknown: true,
                 ..Devices::default()
-            };
+            });
         }
     };
     let mut devices = Devices::default();
@@ -76,7 +86,7 @@ async fn list(aws: &Arc<Aws>, keys: &Credentials, user: Option<&str>) -> Devices
             devices.with_codes.push(serial);
         }
     }
-    devices
+    Ok(devices)
 }
 
 fn without_any(devices: &Devices) -> String {

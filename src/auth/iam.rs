@@ -32,8 +32,12 @@ const FORM: &str = "Action=ListMFADevices&Version=2010-05-08";
 
 /// Why there is no list: not allowed, not known to this store, not reached.
 #[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub(crate) struct IamError(String);
+#[error("{text}")]
+pub(crate) struct IamError {
+    text: String,
+    /// The store has no such request, so it has no devices that one could ask for.
+    pub(crate) is_unsupported: bool,
+}
 
 /// The serials of a user's MFA devices, passkeys among them; of the caller's own if no user is
 /// named. A policy that lets users list their own devices (`user/${aws:username}`) wants the name.
@@ -71,7 +75,10 @@ pub(crate) async fn mfa_devices(
         .build();
     match operation.invoke(()).await {
         Ok(answer) => answer,
-        Err(_) => Err(IamError(format!("IAM at {url} cannot be reached"))),
+        Err(_) => Err(IamError {
+            text: format!("IAM at {url} cannot be reached"),
+            is_unsupported: false,
+        }),
     }
 }
 
@@ -150,12 +157,19 @@ fn read(response: &HttpResponse) -> Result<Vec<String>, IamError> {
     if !status.is_success() {
         let code = values(text, "Code").pop().unwrap_or_default();
         let message = values(text, "Message").pop().unwrap_or_default();
-        return Err(IamError(format!(
-            "IAM lists no devices (HTTP {}, {}): {}",
-            status.as_u16(),
-            crate::words::tame(&code),
-            crate::words::tame(&message)
-        )));
+        // Ceph and MinIO, in this order.
+        let is_unsupported = matches!(status.as_u16(), 405 | 501)
+            || matches!(code.as_str(), "InvalidAction" | "NotImplemented")
+            || message.starts_with("Unsupported action");
+        return Err(IamError {
+            text: format!(
+                "IAM lists no devices (HTTP {}, {}): {}",
+                status.as_u16(),
+                crate::words::tame(&code),
+                crate::words::tame(&message)
+            ),
+            is_unsupported,
+        });
     }
     Ok(values(text, "SerialNumber"))
 }

@@ -48,4 +48,5 @@ mod conflicts;
 mod found;
 mod live;
 mod sessions;
+mod ways;
 mod written;

@@ -137,6 +137,34 @@ impl Place {
         keys
     }
 
+    /// The ARN of the user whose keys are used.
+    pub fn user_arn(&self) -> &'static str {
+        self.server.user
+    }
+
+    /// Their access key, and its secret.
+    pub fn keys_of_the_user(&self) -> (&str, &str) {
+        (&self.server.access_key, &self.server.secret_key)
+    }
+
+    /// Writes the AWS configuration that mounts read.
+    pub fn configure(&self, config: &str) {
+        std::fs::create_dir(self.home.path().join(".aws")).unwrap();
+        std::fs::write(self.home.path().join(".aws/config"), config).unwrap();
+    }
+
+    /// Runs a command of ours, which must succeed. Returns what it prints.
+    pub fn control(&self, args: &[&str]) -> String {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_s3mfa-mount"));
+        command
+            .env_clear()
+            .env("HOME", self.home.path())
+            .env("XDG_RUNTIME_DIR", self.home.path().join("run"));
+        let output = command.args(args).output().unwrap();
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     fn url(&self, key: &str) -> String {
         format!("s3://{}/{key}", self.bucket)
     }

@@ -24,6 +24,8 @@ pub struct Server {
     pub endpoint: String,
     pub access_key: String,
     pub secret_key: String,
+    /// The ARN of alice, whose keys these are.
+    pub user: &'static str,
 }
 
 /// A program of the virtual environment, which need not be there.
@@ -122,6 +124,7 @@ fn start_ceph() -> Option<Server> {
     ]);
     let mut server = Server::start(command, port)?;
     (server.access_key, server.secret_key) = (access_key.to_owned(), secret_key.to_owned());
+    server.user = "arn:aws:iam:::user/alice";
     // Without it alice may have no sessions. A space would not be understood.
     let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:GetSessionToken","Resource":"*"}]}"#;
     let allowed = crate::place::aws(&server)
@@ -157,6 +160,7 @@ impl Server {
             endpoint: format!("http://127.0.0.1:{port}"),
             access_key: "test".to_owned(),
             secret_key: "test".to_owned(),
+            user: "arn:aws:iam::000000000000:user/alice",
         };
         let mut ended = said != "started\n";
         let answers = holds_within(Duration::from_secs(60), || {
