@@ -15,6 +15,32 @@ pub(crate) fn directory() -> Option<PathBuf> {
     }
 }
 
+/// Whether the user is logged in, as far as the directory tells.
+pub(crate) struct Presence {
+    /// The directory in which ours is; `None` if there is no such thing here.
+    directory: Option<PathBuf>,
+    is_there: bool,
+}
+
+impl Presence {
+    /// Begins to watch.
+    pub(crate) fn watch() -> Self {
+        let directory = directory().and_then(|ours| Some(ours.parent()?.to_owned()));
+        let is_there = directory.as_deref().is_some_and(Path::exists);
+        Self {
+            directory,
+            is_there,
+        }
+    }
+
+    /// Whether the user has logged out since this was asked last.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let was_there = self.is_there;
+        self.is_there = self.directory.as_deref().is_some_and(Path::exists);
+        was_there && !self.is_there
+    }
+}
+
 /// Makes a directory that only this user can enter, or checks that the one there is such.
 pub(crate) fn make_private(directory: &Path) -> std::io::Result<()> {
     match std::fs::DirBuilder::new().mode(0o700).create(directory) {

@@ -331,6 +331,7 @@ impl Slot {
         wanted: &Wanted,
         now: impl Fn() -> SystemTime,
     ) -> Result<Lease, Found> {
+        let mut is_told = false;
         loop {
             match self.look(wanted, now()) {
                 Found::Nothing => {}
@@ -342,6 +343,9 @@ impl Slot {
                     Found::Nothing => Ok(lease),
                     found => Err(found),
                 };
+            }
+            if !std::mem::replace(&mut is_told, true) {
+                tracing::info!("another program asks for the same session: waiting for that");
             }
             tokio::time::sleep(LOOKING).await;
         }

@@ -13,6 +13,7 @@ use crate::config::Config;
 use crate::fs::aside::Notice;
 use crate::fs::index::Index;
 use crate::fs::{FileSystem, Keeping};
+use crate::runtime::Presence;
 use crate::spool::{Found, Opened, Owner, Spool, pending_elsewhere};
 use crate::store::inspect::Inspector;
 use crate::store::policy;
@@ -107,6 +108,7 @@ pub(super) async fn keep(mounted: Arc<Mounted>) {
     let mut phases = mounted.sessions.phases();
     let mut notices = mounted.fs.notices();
     let mut offers = mounted.sessions.offers();
+    let mut presence = Presence::watch();
     let mut ticks = 0_u32;
     let (mut was_live, mut has_policy) = (false, false);
     loop {
@@ -126,6 +128,9 @@ pub(super) async fn keep(mounted: Arc<Mounted>) {
             },
             notice = notices.recv() => if let Ok(notice) = notice { notify(&notice).await },
             () = tokio::time::sleep(TIDYING) => {
+                if presence.has_ended() {
+                    mounted.sessions.log_out();
+                }
                 ticks = ticks.wrapping_add(1);
                 if ticks.is_multiple_of(RETRY) {
                     mounted.fs.go_on(false);

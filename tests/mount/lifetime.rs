@@ -46,6 +46,54 @@ fn the_command_returns_when_the_mount_serves_and_unmount_ends_it() {
     assert!(again.err.contains("nothing of this program"), "{again:?}");
 }
 
+/// As mount(8) and fstab do it, through mount.fuse3.
+#[test]
+fn mount_8_mounts_it() {
+    let test = "mount_8_mounts_it";
+    let install = "apt-get install fuse3 mount";
+    if !parts::are_here(test, &["mount", "mount.fuse3"], install) || !parts::is_root(test) {
+        return;
+    }
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let path = scene.mountpoint("mnt");
+    // mount(8) takes the environment away, and `-t fuse.s3mfa-mount` is looked for where the system
+    // has its programs.
+    let program = scene.home().join("s3mfa-mount");
+    let mut script = "#!/bin/sh\n".to_owned();
+    for (name, value) in scene.environment() {
+        script.push_str(&format!("export {name}='{value}'\n"));
+    }
+    script.push_str(concat!(
+        "exec ",
+        env!("CARGO_BIN_EXE_s3mfa-mount"),
+        " \"$@\"\n"
+    ));
+    fs::write(&program, script).unwrap();
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&program, mode).unwrap();
+    let source = format!("{}#docs", program.display());
+    let code = scene.home().join("code");
+    fs::write(&code, scene.device.unspent_code()).unwrap();
+    let options = format!(
+        "ro,noauto,_netdev,nodiratime,x-systemd.automount,mfa_process=\"cat {}\"",
+        code.display()
+    );
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "fuse", &source]);
+    mount.arg(&path).args(["-o", &options]);
+    let mounted = crate::scene::run(&mut mount);
+    let _background = Background(path.clone());
+    assert_eq!(mounted.code, 0, "{mounted:?}");
+    assert_eq!(fs::read_to_string(path.join("f")).unwrap(), "content");
+    assert_eq!(
+        errno(fs::write(path.join("new"), "new")),
+        libc::EROFS,
+        "read-only"
+    );
+    assert_eq!(scene.pinentry.asked(), 0);
+}
+
 #[test]
 fn the_daemon_leaves_the_terminals_session_and_its_pipes() {
     let scene = Scene::new();

@@ -8,6 +8,24 @@ use std::thread;
 use crate::scene::{Scene, errno, noise, wait_until};
 
 #[test]
+fn who_logs_out_takes_the_session_along() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&[]);
+    let path = mount.file("f");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "content");
+    // The runtime directory goes; a daemon may stay.
+    fs::rename(scene.home().join("run"), scene.home().join("gone")).unwrap();
+    wait_until("the end of the session", || {
+        mount.log().contains("no session: you logged out at")
+    });
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    assert_eq!(fs::read_to_string(&path).unwrap(), "content");
+    answering.join().unwrap();
+    assert_eq!(scene.pinentry.asked(), 2);
+}
+
+#[test]
 fn nothing_comes_out_after_lock_and_everything_after_a_code() {
     let scene = Scene::new();
     let content = noise(11, 2 << 20);

@@ -153,7 +153,9 @@ fn one_sign_in_serves_several_programs() {
     let path = stage.scene.mountpoint("other");
     let other = Mount::start(&stage.scene, "docs", &path, &["--profile", "s"]);
     // It waits for the first one's dialog.
-    std::thread::sleep(Duration::from_secs(1));
+    wait_until("the other's waiting", || {
+        other.log().contains("another program asks")
+    });
     assert_eq!(
         stage.scene.sandbox.sso().pending(),
         std::slice::from_ref(&code)

@@ -228,6 +228,15 @@ impl Sessions {
     /// Forgets the session, also for other programs. When this returns, nothing is served any
     /// more.
     pub(crate) fn lock(&self) {
+        self.close(Reason::Locked(self.clock.now()));
+    }
+
+    /// The same when the person has logged out: what a daemon still has goes with what it shared.
+    pub(crate) fn log_out(&self) {
+        self.close(Reason::LoggedOut(self.clock.now()));
+    }
+
+    fn close(&self, reason: Reason) {
         {
             let mut state = self.state.lock();
             state.locks += 1;
@@ -238,7 +247,7 @@ impl Sessions {
             state.demand.after = Some(self.clock.now());
         }
         self.login.forget();
-        self.drop_session(None, Reason::Locked(self.clock.now()));
+        self.drop_session(None, reason);
     }
 
     /// Fails everything that waits, closes the dialog, and starts nothing any more.

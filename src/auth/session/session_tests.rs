@@ -573,6 +573,37 @@ async fn a_renewal_is_offered_before_the_limit_and_asks_nobody() {
     assert_eq!(scene.sessions.offered(), None);
 }
 
+/// A laptop that was closed in the evening: the wall clock has gone on, and timers have not.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_ends_in_sleep_asks_nobody_before_the_first_access() {
+    let scene = scene();
+    let session = scene.open().await;
+    scene.clock.0.store(13 * 3600, Ordering::SeqCst);
+    // At the next look, or the first access if that comes before.
+    tokio::time::sleep(2 * EXPIRY_TICK).await;
+    let phase = scene.sessions.phases().borrow().clone();
+    let expired = session.expires.unwrap();
+    assert!(
+        matches!(phase, Phase::Locked(Reason::Expired(at)) if at == expired),
+        "{phase:?}"
+    );
+    assert_eq!(scene.asked(), 1, "the first login");
+    let waiter = scene.waiter();
+    let (request, answer) = scene.question().await;
+    assert_eq!(request.reason, Reason::Expired(expired));
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    assert!(waiter.await.unwrap().is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn content_is_not_served_after_sleep_although_no_timer_has_run() {
+    let scene = scene();
+    scene.open().await;
+    assert!(scene.sessions.while_live(|| ()).is_some());
+    scene.clock.0.store(13 * 3600, Ordering::SeqCst);
+    assert!(scene.sessions.while_live(|| ()).is_none());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_mount_that_nobody_uses_offers_nothing() {
     let scene = nine_minutes_before_the_limit(false).await;

@@ -99,6 +99,8 @@ pub(crate) enum Reason {
     WithoutMfa,
     /// Somebody locked the mount.
     Locked(SystemTime),
+    /// The person logged out of this machine.
+    LoggedOut(SystemTime),
     /// Somebody asked for a new session.
     Requested,
 }
@@ -116,6 +118,7 @@ impl fmt::Display for Reason {
             ),
             Self::WithoutMfa => write!(f, "S3 denies it without MFA"),
             Self::Locked(at) => write!(f, "the mount was locked at {}", wall_time(*at)),
+            Self::LoggedOut(at) => write!(f, "you logged out at {}", wall_time(*at)),
             Self::Requested => write!(f, "a new session was asked for"),
         }
     }
@@ -146,7 +149,7 @@ impl Demand {
                 after: Some(session.authenticated),
                 ..Self::default()
             },
-            Reason::Locked(at) => Self {
+            Reason::Locked(at) | Reason::LoggedOut(at) => Self {
                 after: Some(at),
                 ..Self::default()
             },
