@@ -4,6 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use aws_sdk_sts::config::retry::RetryConfig;
+use aws_sdk_sts::config::timeout::TimeoutConfig;
+use aws_sdk_sts::config::{BehaviorVersion, Region};
 use aws_smithy_http_client::Connector;
 use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
@@ -16,6 +19,7 @@ use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
+use aws_types::SdkConfig;
 
 use crate::clock::ServerClock;
 
@@ -98,6 +102,29 @@ impl Aws {
             http,
             clock: ServerClock::default(),
         }))
+    }
+
+    /// What the clients of all services but S3 have in common. A request takes `patience` at most.
+    ///
+    /// The caller adds [`Self::timekeeper`], which is a matter of each client.
+    pub(crate) fn service(
+        &self,
+        region: &str,
+        url: Option<&String>,
+        patience: TimeoutConfig,
+        retries: RetryConfig,
+    ) -> SdkConfig {
+        let mut config = SdkConfig::builder()
+            .behavior_version(BehaviorVersion::v2026_01_12())
+            .http_client(self.http.clone())
+            .time_source(self.clock.clone())
+            .region(Region::new(region.to_owned()))
+            .use_fips(self.endpoints.fips)
+            .use_dual_stack(self.endpoints.dual_stack)
+            .timeout_config(patience)
+            .retry_config(retries);
+        config.set_endpoint_url(url.cloned());
+        config.build()
     }
 
     /// Hears the server's time in every answer.

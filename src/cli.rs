@@ -38,6 +38,7 @@ pub(crate) enum Command {
     /// Forget the session now; the next access asks for a code
     Lock(TargetArgs),
     /// Unmount
+    #[command(alias = "umount")]
     Unmount(UnmountArgs),
     /// Explain, step by step, whether and how a bucket can be mounted
     Check(Box<CheckArgs>),
@@ -128,7 +129,7 @@ pub(crate) struct AccessArgs {
     pub(crate) external_id: Option<String>,
     /// How long a session shall last; AWS allows 900 to 129600
     #[arg(long, value_name = "SECONDS", help_heading = "Session",
-          value_parser = clap::value_parser!(i32).range(1..=129_600))]
+          value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) duration: Option<i32>,
 
     /// How old a code may become; what the bucket's policy says or S3's denials tell if left out
@@ -160,14 +161,32 @@ pub(crate) struct AccessArgs {
     pub(crate) prompt_cooldown: u64,
 }
 
+/// What is logged.
+#[derive(Debug, Args)]
+pub(crate) struct LogArgs {
+    /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
+    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
+    pub(crate) log_level: Option<String>,
+}
+
+/// Whose bucket it is, and who pays.
+#[derive(Debug, Args)]
+pub(crate) struct OwnerArgs {
+    /// Pay for requests and transfer in a bucket whose owner does not
+    #[arg(long, help_heading = "S3")]
+    pub(crate) requester_pays: bool,
+    /// The account that must own the bucket, or every request is refused
+    #[arg(long, value_name = "ACCOUNT", help_heading = "S3")]
+    pub(crate) expected_bucket_owner: Option<String>,
+}
+
 /// `credentials`.
 #[derive(Debug, Args)]
 pub(crate) struct CredentialsArgs {
     #[command(flatten)]
     pub(crate) access: AccessArgs,
-    /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
-    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
-    pub(crate) log_level: Option<String>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// `check`.
@@ -180,15 +199,10 @@ pub(crate) struct CheckArgs {
     pub(crate) json: bool,
     #[command(flatten)]
     pub(crate) access: AccessArgs,
-    /// Pay for requests and transfer in a bucket whose owner does not
-    #[arg(long, help_heading = "S3")]
-    pub(crate) requester_pays: bool,
-    /// The account that must own the bucket, or every request is refused
-    #[arg(long, value_name = "ACCOUNT", help_heading = "S3")]
-    pub(crate) expected_bucket_owner: Option<String>,
-    /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
-    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
-    pub(crate) log_level: Option<String>,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 }
 
 /// Which policy.
@@ -323,16 +337,11 @@ pub(crate) struct MountArgs {
     /// The canned ACL of what is written, such as bucket-owner-full-control
     #[arg(long, value_name = "ACL", help_heading = "S3")]
     pub(crate) acl: Option<String>,
-    /// Pay for requests and transfer in a bucket whose owner does not
-    #[arg(long, help_heading = "S3")]
-    pub(crate) requester_pays: bool,
-    /// The account that must own the bucket, or every request is refused
-    #[arg(long, value_name = "ACCOUNT", help_heading = "S3")]
-    pub(crate) expected_bucket_owner: Option<String>,
+    #[command(flatten)]
+    pub(crate) owner: OwnerArgs,
 
-    /// What to log: error, warn, info, debug, trace, or a filter as RUST_LOG takes it
-    #[arg(long, value_name = "LEVEL", env = "RUST_LOG", help_heading = "Log")]
-    pub(crate) log_level: Option<String>,
+    #[command(flatten)]
+    pub(crate) log: LogArgs,
 
     /// Options as in fstab: key=value,flag
     #[arg(short = 'o', value_name = "OPTIONS", action = ArgAction::Append, help_heading = "Mount")]
@@ -398,13 +407,17 @@ mod tests {
             "-o",
             "rw,noauto,x-systemd.automount,allow_other,profile=work,file_mode=0600,ro",
             "-o",
-            r#"async,user=alice,mfa_process="code a,b",role_session_name=a\,b"#,
+            r#"async,user=alice,mfa_process="code 'a,b' "c d"",role_session_name=a\,b,external_id=5"x"#,
         ])
         .unwrap();
         assert!(cli.mount.allow_other && cli.mount.read_only);
         assert_eq!(cli.mount.access.profile.as_deref(), Some("work"));
         assert_eq!(cli.mount.file_mode, 0o600);
-        assert_eq!(cli.mount.access.mfa_process.as_deref(), Some("code a,b"));
+        assert_eq!(
+            cli.mount.access.mfa_process.as_deref(),
+            Some(r#"code 'a,b' "c d""#)
+        );
+        assert_eq!(cli.mount.access.external_id.as_deref(), Some("5\"x"));
         assert_eq!(cli.mount.access.role_session_name.as_deref(), Some("a,b"));
         assert!(parse(&["b", "/m", "-ofoo=bar"]).is_err());
     }

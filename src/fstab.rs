@@ -41,33 +41,48 @@ const OF_MOUNT: [&str; 32] = [
 /// The same with values, which mount(8) and its helpers write down for themselves.
 const OF_MOUNT_WITH_VALUES: [&str; 4] = ["user=", "comment=", "helper=", "uhelper="];
 
-/// The options of a list: separated by commas, but for those after a backslash or between double
-/// quotes, as mount(8) has it.
+/// The options of a list: separated by commas, but for those after a backslash, and those in a value
+/// that is in double quotes as a whole, as mount(8) has it.
 fn options_of(list: &str) -> Vec<String> {
-    let mut options = vec![String::new()];
-    let (mut is_quoted, mut is_escaped) = (false, false);
-    for c in list.chars() {
-        match c {
-            _ if is_escaped => is_escaped = false,
-            '\\' => {
-                is_escaped = true;
-                continue;
-            }
-            '"' => {
-                is_quoted = !is_quoted;
-                continue;
-            }
-            ',' if !is_quoted => {
-                options.push(String::new());
-                continue;
-            }
-            _ => {}
+    let mut options = Vec::new();
+    let mut rest = list;
+    while !rest.is_empty() {
+        if let Some((key, value, after)) = quoted(rest) {
+            options.push(format!("{key}={value}"));
+            rest = after;
+            continue;
         }
-        if let Some(option) = options.last_mut() {
-            option.push(c);
+        let mut option = String::new();
+        let mut chars = rest.char_indices().peekable();
+        let mut end = rest.len();
+        while let Some((at, c)) = chars.next() {
+            match c {
+                '\\' if chars.peek().is_some_and(|(_, next)| *next == ',') => {
+                    chars.next();
+                    option.push(',');
+                }
+                ',' => {
+                    end = at;
+                    break;
+                }
+                c => option.push(c),
+            }
         }
+        options.push(option);
+        rest = rest.get(end + 1..).unwrap_or_default();
     }
     options
+}
+
+/// `key="value"` at the beginning of a list: key, value, and what follows.
+fn quoted(list: &str) -> Option<(&str, &str, &str)> {
+    let (key, rest) = list.split_once('=').filter(|(key, _)| !key.contains(','))?;
+    let rest = rest.strip_prefix('"')?;
+    let (value, after) = match rest.split_once("\",") {
+        Some(parts) => parts,
+        None => (rest.strip_suffix('"')?, ""),
+    };
+    Some((key, value, after))
 }
 
 fn is_of_mount(option: &str) -> bool {

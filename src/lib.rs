@@ -113,10 +113,10 @@ pub fn main() -> ExitCode {
         Some(Command::Man(args)) => generated::man(&args),
         Some(Command::Policy(args)) => policies::print(&args),
         Some(Command::Check(args)) => {
-            in_runtime(args.log_level.clone(), check::run(args, &surroundings))
+            in_runtime(args.log.log_level.clone(), check::run(args, &surroundings))
         }
         Some(Command::Credentials(args)) => in_runtime(
-            args.log_level.clone(),
+            args.log.log_level.clone(),
             credentials::print(args, &surroundings),
         ),
         None if cli.mount.foreground => serve(cli, &surroundings, false),
@@ -139,7 +139,7 @@ pub fn main() -> ExitCode {
 }
 
 fn serve(cli: Cli, env: &config::Surroundings, background: bool) -> Result<(), MountError> {
-    let level = cli.mount.log_level.clone();
+    let level = cli.mount.log.log_level.clone();
     log::start(level.as_deref(), background)?;
     run(mount::run(cli.mount, env, background))
 }

@@ -6,7 +6,7 @@
 use std::os::fd::AsFd;
 
 use tracing::Level;
-use tracing_subscriber::filter::{EnvFilter, FilterExt, filter_fn};
+use tracing_subscriber::filter::{EnvFilter, FilterExt, LevelFilter, filter_fn};
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, fmt};
@@ -29,11 +29,17 @@ fn is_journal(stream: impl AsFd) -> bool {
 /// Starts logging: to the journal under systemd and in the background, else to standard error.
 pub(crate) fn start(filter: Option<&str>, background: bool) -> Result<(), MountError> {
     let filter = filter.filter(|f| !f.is_empty()).unwrap_or(DEFAULT);
-    let filter = EnvFilter::try_new(filter).map_err(|error| {
+    let wrong = |why: &str| {
         MountError::Usage(format!(
-            "--log-level {filter:?} is no level and no filter ({error}): try info or debug"
+            "--log-level {filter:?} is no level and no filter{why}: try info or debug"
         ))
-    })?;
+    };
+    // A single word that is no level would be the name of a module, and silence everything else.
+    let is_word = filter.chars().all(|c| c.is_ascii_alphanumeric());
+    if is_word && filter.parse::<LevelFilter>().is_err() {
+        return Err(wrong(""));
+    }
+    let filter = EnvFilter::try_new(filter).map_err(|error| wrong(&format!(" ({error})")))?;
     let ours = filter_fn(|metadata| {
         *metadata.level() <= Level::INFO || metadata.target().starts_with("s3mfa_mount")
     });

@@ -2,6 +2,7 @@
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
@@ -10,6 +11,9 @@ use zeroize::Zeroizing;
 
 /// The most that is read of what a command prints, in bytes.
 const LONGEST_OUTPUT: u64 = 64 << 10;
+
+/// How long what a command has printed may take to be read, once it has ended.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// What a command has printed, and how it ended.
 pub(crate) struct Printed {
@@ -96,8 +100,23 @@ pub(crate) async fn run(command: &str, terminal: bool) -> std::io::Result<Printe
             None => Ok(0),
         }
     };
-    tokio::try_join!(read_output, read_complaint)?;
-    let status = child.wait().await?;
+    let status = {
+        let reading = async { tokio::try_join!(read_output, read_complaint) };
+        tokio::pin!(reading);
+        tokio::select! {
+            read = &mut reading => {
+                read?;
+                child.wait().await?
+            }
+            // What it leaves running may hold the pipes open.
+            status = child.wait() => {
+                if let Ok(read) = tokio::time::timeout(LAST_WORDS, &mut reading).await {
+                    read?;
+                }
+                status?
+            }
+        }
+    };
     group.0 = None;
     Ok(Printed {
         status,
@@ -108,8 +127,6 @@ pub(crate) async fn run(command: &str, terminal: bool) -> std::io::Result<Printe
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[tokio::test]
@@ -124,6 +141,13 @@ mod tests {
         let failure = printed.failure().unwrap();
         assert_eq!(failure, "failed with exit code 3: no such key");
         assert!(run("true", true).await.unwrap().failure().is_none());
+    }
+
+    #[tokio::test]
+    async fn what_a_command_leaves_running_keeps_nobody_waiting() {
+        let printed = run("sleep 600 >/dev/null & echo 123456", false);
+        let printed = tokio::time::timeout(Duration::from_secs(60), printed).await;
+        assert_eq!(*printed.unwrap().unwrap().output, b"123456\n");
     }
 
     #[tokio::test]

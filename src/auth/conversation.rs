@@ -63,7 +63,14 @@ impl Conversation<'_> {
             complaint = match Code::parse(&typed) {
                 Err(error) => error.to_string(),
                 Ok(code) if self.spent.contains(serial, &code, self.clock.now()) => {
-                    self.already_used()
+                    let complaint = self.already_used();
+                    if self.request.panel.is_machine() {
+                        // It would say the same until the device has another one.
+                        let pause = until_next_step(self.clock.now());
+                        tracing::info!("waiting {} s for the next code", pause.as_secs());
+                        tokio::time::sleep(pause).await;
+                    }
+                    complaint
                 }
                 Ok(code) => {
                     // Before it is sent: whoever waits for the answer may go meanwhile.
@@ -165,7 +172,7 @@ impl From<PromptError> for AuthError {
     fn from(error: PromptError) -> Self {
         match error {
             PromptError::Cancelled => Self::Cancelled,
-            PromptError::TimedOut => Self::TimedOut,
+            PromptError::TimedOut | PromptError::Withdrawn => Self::TimedOut,
             PromptError::Unavailable(why) => Self::NoPrompt(format!(
                 "nobody can be asked for an MFA code: {why}. `s3mfa-mount renew` in a terminal \
                  asks there"

@@ -21,7 +21,7 @@ use aws_smithy_types::body::SdkBody;
 use aws_smithy_xml::decode::{Document, try_data};
 use percent_encoding::NON_ALPHANUMERIC;
 
-use crate::aws::{Aws, home_region, partition_of_region};
+use crate::aws::{Aws, home_region, is_aws, partition_of_region};
 
 /// How long IAM may take: nobody can be asked before.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -88,7 +88,8 @@ fn place(aws: &Aws) -> (String, &'static str) {
     let endpoints = &aws.endpoints;
     let partition = partition_of_region(&endpoints.region);
     let region = home_region(partition);
-    if let Some(url) = endpoints.urls.iam.as_ref().or(endpoints.urls.sts.as_ref()) {
+    let others = endpoints.urls.sts.as_ref().filter(|url| !is_aws(url));
+    if let Some(url) = endpoints.urls.iam.as_ref().or(others) {
         return (url.clone(), region);
     }
     let host = match partition {

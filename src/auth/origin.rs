@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 
 use super::AuthError;
 use super::conversation::Conversation;
-use super::identity::{Identity, Origin};
+use super::identity::{Identity, Origin, WebToken};
 use super::prompt::is_in_foreground;
 use super::shared::Shelf;
 use super::sso;
@@ -67,23 +67,14 @@ pub(crate) async fn keys(
             let hint = format!("run `aws login --profile {}`", identity.profile);
             provided("the session of `aws login`", &hint, SERVICE, &provider).await
         }
-        Origin::WebIdentity {
-            token_file,
-            role_arn,
-            session_name,
-        } => {
-            let token = tokio::fs::read_to_string(token_file).await;
-            let token = token.map_err(|error| {
-                AuthError::Refused(format!(
-                    "the web identity token in {token_file} cannot be read: {error}"
-                ))
-            })?;
-            sts.assume_role_with_web_identity(role_arn, session_name.as_deref(), token.trim())
+        Origin::WebIdentity { token, role } => {
+            let (place, token) = web_identity(token).await.map_err(AuthError::Refused)?;
+            sts.assume_role_with_web_identity(role, token.trim())
                 .await
                 .map_err(|error| match error {
                     StsError::Ended => AuthError::Refused(format!(
-                        "the web identity token in {token_file} has expired: have the identity \
-                         provider write a new one"
+                        "the web identity token {place} has expired: have the identity provider \
+                         write a new one"
                     )),
                     error => refused(&identity.profile, error),
                 })
@@ -105,37 +96,44 @@ struct Printed {
     expiration: Option<String>,
 }
 
+/// Why a command of the profile gave nothing, and what to do next.
+fn gave_nothing(key: &str, why: &str) -> String {
+    format!(
+        "the profile's {key} gave no keys: it {why}. Next: run it in a terminal to see what it prints"
+    )
+}
+
+/// What a command of the profile prints.
+async fn printed_by(key: &str, command: &str) -> Result<Zeroizing<Vec<u8>>, String> {
+    let printed = tokio::time::timeout(COMMAND, shell::run(command, is_in_foreground()))
+        .await
+        .map_err(|_| gave_nothing(key, &format!("took more than {} s", COMMAND.as_secs())))?
+        .map_err(|error| gave_nothing(key, &format!("cannot be run ({error})")))?;
+    match printed.failure() {
+        Some(failure) => Err(gave_nothing(key, &failure)),
+        None => Ok(printed.output),
+    }
+}
+
 /// Runs the profile's `credential_process`.
 ///
 /// # Errors
 ///
 /// What it did instead, and what to do next.
 pub(crate) async fn process(command: &str) -> Result<Issued, String> {
-    let failed = |why: String| {
-        format!(
-            "the profile's credential_process gave no keys: it {why}. Next: run it in a terminal to \
-             see what it prints"
-        )
-    };
-    let printed = tokio::time::timeout(COMMAND, shell::run(command, is_in_foreground())).await;
-    let printed = printed
-        .map_err(|_| failed(format!("took more than {} s", COMMAND.as_secs())))?
-        .map_err(|error| failed(format!("cannot be run ({error})")))?;
-    if let Some(failure) = printed.failure() {
-        return Err(failed(failure));
-    }
+    const KEY: &str = "credential_process";
+    let printed = printed_by(KEY, command).await?;
     // Not the error's text, which may quote a secret.
-    let keys: Printed = serde_json::from_slice(&printed.output)
-        .map_err(|_| failed("did not print the JSON that AWS describes".to_owned()))?;
+    let keys: Printed = serde_json::from_slice(&printed)
+        .map_err(|_| gave_nothing(KEY, "did not print the JSON that AWS describes"))?;
     if keys.version != 1 {
-        return Err(failed(format!("speaks version {}, not 1", keys.version)));
+        let why = format!("speaks version {}, not 1", keys.version);
+        return Err(gave_nothing(KEY, &why));
     }
     let expires = match &keys.expiration {
         Some(text) => Some(moment(text).ok_or_else(|| {
-            failed(format!(
-                "says {:?}, which is no time of RFC 3339",
-                tame(text)
-            ))
+            let why = format!("says {:?}, which is no time of RFC 3339", tame(text));
+            gave_nothing(KEY, &why)
         })?),
         None => None,
     };
@@ -149,6 +147,26 @@ pub(crate) async fn process(command: &str) -> Result<Issued, String> {
         ),
         expires,
     })
+}
+
+/// Where the token of an identity provider is, in words, and the token.
+async fn web_identity(token: &WebToken) -> Result<(String, Zeroizing<String>), String> {
+    match token {
+        WebToken::File(path) => {
+            let place = format!("in {path}");
+            let token = tokio::fs::read_to_string(path).await.map_err(|error| {
+                format!("the web identity token {place} cannot be read: {error}")
+            })?;
+            Ok((place, token.into()))
+        }
+        WebToken::Process(command) => {
+            const KEY: &str = "web_identity_token_process";
+            let printed = printed_by(KEY, command).await?;
+            let token = std::str::from_utf8(&printed)
+                .map_err(|_| gave_nothing(KEY, "printed something that is not text"))?;
+            Ok((format!("of {KEY}"), token.to_owned().into()))
+        }
+    }
 }
 
 /// What a refusal of STS means where no code is at stake.

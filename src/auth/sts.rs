@@ -9,15 +9,16 @@ use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
 use aws_sdk_sts::Client;
+use aws_sdk_sts::config::IdentityCache;
 use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::config::timeout::TimeoutConfig;
-use aws_sdk_sts::config::{BehaviorVersion, IdentityCache, Region};
 use aws_sdk_sts::error::{ProvideErrorMetadata, SdkError};
+use aws_sdk_sts::types::Tag;
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
 use super::code::Code;
-use super::identity::Role;
-use crate::aws::Aws;
+use super::identity::{LONGEST_ROLE, Role};
+use crate::aws::{Aws, is_aws};
 
 /// How often a request that certainly did not reach STS is sent again.
 const CONNECT_ATTEMPTS: u32 = 3;
@@ -165,6 +166,19 @@ impl Sts {
     ) -> Result<Issued, StsError> {
         let client = self.client(keys);
         let serial = mfa.map(|(serial, _)| serial.to_owned());
+        // `--duration` may be meant for the session before it.
+        let is_aws = self.0.endpoints.urls.sts.as_deref().is_none_or(is_aws);
+        let duration = duration.map(|seconds| match is_aws {
+            true => seconds.min(LONGEST_ROLE),
+            false => seconds,
+        });
+        let tags = role.tags.iter().map(|(name, value)| {
+            let tag = Tag::builder().key(name).value(value).build();
+            tag.map_err(|error| StsError::Refused(format!("a tag of the session: {error}")))
+        });
+        let tags = tags.collect::<Result<Vec<_>, _>>()?;
+        let tags = Some(tags).filter(|tags| !tags.is_empty());
+        let transitive = Some(role.transitive_tags.clone()).filter(|names| !names.is_empty());
         let request = || {
             let name = role.session_name.as_deref().unwrap_or(SESSION_NAME);
             client
@@ -173,6 +187,9 @@ impl Sts {
                 .role_session_name(name)
                 .set_external_id(role.external_id.clone())
                 .set_duration_seconds(duration)
+                .set_source_identity(role.source_identity.clone())
+                .set_tags(tags.clone())
+                .set_transitive_tag_keys(transitive.clone())
                 .set_serial_number(serial.clone())
                 .set_token_code(mfa.map(|(_, code)| code.digits().to_owned()))
                 .send()
@@ -184,16 +201,16 @@ impl Sts {
     /// Assumes a role with the token of an identity provider. Nothing is signed.
     pub(crate) async fn assume_role_with_web_identity(
         &self,
-        role_arn: &str,
-        session_name: Option<&str>,
+        role: &Role,
         token: &str,
     ) -> Result<Issued, StsError> {
         let client = Client::from_conf(self.config().build());
         let request = || {
             client
                 .assume_role_with_web_identity()
-                .role_arn(role_arn)
-                .role_session_name(session_name.unwrap_or(SESSION_NAME))
+                .role_arn(&role.arn)
+                .role_session_name(role.session_name.as_deref().unwrap_or(SESSION_NAME))
+                .set_duration_seconds(role.duration)
                 .web_identity_token(token)
                 .send()
         };
@@ -219,22 +236,15 @@ impl Sts {
             .connect_timeout(CONNECT)
             .operation_timeout(ANSWER)
             .build();
-        let mut config = aws_sdk_sts::Config::builder()
-            .behavior_version(BehaviorVersion::v2026_01_12())
-            .http_client(self.0.http.clone())
-            .time_source(self.0.clock.clone())
+        // A repeated request would present a spent code, and be told that it is wrong.
+        let once = RetryConfig::disabled();
+        let url = endpoints.urls.sts.as_ref();
+        let common = self.0.service(&endpoints.region, url, timeouts, once);
+        aws_sdk_sts::config::Builder::from(&common)
             // The clock is corrected for all services at once; doing it twice would undo it.
             .disable_clock_skew_correction(true)
             .interceptor(self.0.timekeeper())
-            .region(Region::new(endpoints.region.clone()))
-            .use_fips(endpoints.fips)
-            .use_dual_stack(endpoints.dual_stack)
             .identity_cache(IdentityCache::no_cache())
-            .timeout_config(timeouts)
-            // A repeated request would present a spent code, and be told that it is wrong.
-            .retry_config(RetryConfig::disabled());
-        config.set_endpoint_url(endpoints.urls.sts.clone());
-        config
     }
 
     fn client(&self, keys: &Credentials) -> Client {

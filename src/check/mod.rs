@@ -11,13 +11,15 @@ mod report;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use clap::CommandFactory;
+
 use crate::access::{Entry, Purpose};
 use crate::auth::Sessions;
 use crate::auth::identity::Origin;
 use crate::auth::origin;
 use crate::auth::sts::Sts;
 use crate::aws::Aws;
-use crate::cli::CheckArgs;
+use crate::cli::{CheckArgs, Cli};
 use crate::clock::Clock;
 use crate::config::{Access, Surroundings, bucket_and_prefix};
 use crate::mount::MountError;
@@ -45,8 +47,8 @@ pub(crate) async fn run(args: Box<CheckArgs>, env: &Surroundings) -> Result<(), 
         aws: Arc::clone(&aws),
         max_requests: 8,
         settings: Settings {
-            requester_pays: args.requester_pays,
-            expected_bucket_owner: args.expected_bucket_owner.clone(),
+            requester_pays: args.owner.requester_pays,
+            expected_bucket_owner: args.owner.expected_bucket_owner.clone(),
             ..Settings::default()
         },
         download: Arc::new(Limit::new(None)),
@@ -59,7 +61,7 @@ pub(crate) async fn run(args: Box<CheckArgs>, env: &Surroundings) -> Result<(), 
         sts: Sts::new(Arc::clone(&aws)),
         gate: Bucket::new(&bucket, endpoint.clone(), Arc::clone(&sessions)),
         absent: format!("{prefix}.s3mfa-mount-check"),
-        options: options(&args.bucket),
+        options: options(),
         aws,
         access,
         sessions,
@@ -107,18 +109,38 @@ struct Check {
 type Told = std::io::Result<()>;
 
 /// The options of this command line that a mount wants as well, as a shell reads them.
-fn options(bucket: &str) -> String {
-    let mut args = std::env::args().skip(1);
+fn options() -> String {
+    let definitions = Cli::command();
+    let takes_value = |name: &str| {
+        let check = definitions.find_subcommand("check");
+        let known = check.and_then(|check| {
+            check
+                .get_arguments()
+                .find(|arg| arg.get_long() == Some(name))
+        });
+        known.is_some_and(|arg| arg.get_action().takes_values())
+    };
+    let mut args = std::env::args_os().skip(1);
     let mut options = String::new();
-    // The first of each is what they are; what follows may be the value of an option.
-    let mut dropped = vec!["check", bucket];
-    for arg in args.by_ref().filter(|arg| arg != "--json") {
-        if let Some(at) = dropped.iter().position(|dropped| *dropped == arg) {
-            dropped.remove(at);
+    let mut add = |word: &str| {
+        options.push(' ');
+        options.push_str(&in_shell(word));
+    };
+    while let Some(arg) = args.next() {
+        let arg = arg.to_string_lossy();
+        let Some(name) = arg.strip_prefix("--").filter(|name| !name.is_empty()) else {
+            // The command, and the bucket.
+            continue;
+        };
+        if name == "json" {
             continue;
         }
-        options.push(' ');
-        options.push_str(&in_shell(&arg));
+        add(&arg);
+        if takes_value(name)
+            && let Some(value) = args.next()
+        {
+            add(&value.to_string_lossy());
+        }
     }
     options
 }

@@ -1,10 +1,28 @@
 //! What to mount: a bucket, or a prefix of one.
 
+use clap::CommandFactory;
+
 use super::ConfigError;
+use crate::cli::Cli;
 
 /// Reads `BUCKET[/PREFIX]` with or without `s3://`; the prefix is empty or ends with `/`.
 pub(crate) fn bucket_and_prefix(text: &str) -> Result<(String, String), ConfigError> {
     let rest = text.strip_prefix("s3://").unwrap_or(text);
+    let is_command = Cli::command()
+        .get_subcommands()
+        .any(|command| command.get_name() == text || command.get_all_aliases().any(|a| a == text));
+    if is_command {
+        return Err(ConfigError(format!(
+            "{text:?} is a command, and comes first: s3mfa-mount {text} ... A bucket of that name is \
+             written s3://{text}"
+        )));
+    }
+    if rest.starts_with("arn:") || rest.contains("://") {
+        return Err(ConfigError(format!(
+            "{:?} is no name of a bucket: write BUCKET, BUCKET/PREFIX, or s3://BUCKET/PREFIX",
+            crate::words::tame(rest)
+        )));
+    }
     if rest.starts_with('/') {
         return Err(ConfigError(format!(
             "{:?} is a path, where a bucket was expected. A bucket that is named like a command is \
@@ -50,6 +68,13 @@ mod tests {
         assert_eq!(read("s3://check"), both("check", ""));
         assert!(read("/mnt").unwrap_err().contains("s3://NAME"));
         assert!(read("docs/a//b").is_err() && read("docs/../b").is_err());
+        assert!(read("check").unwrap_err().contains("s3://check"));
+        assert!(
+            read("arn:aws:s3:::docs")
+                .unwrap_err()
+                .contains("BUCKET/PREFIX")
+        );
+        assert!(read("https://docs.s3.amazonaws.com/").is_err());
         assert!(read("").is_err() && read("my bucket").is_err());
     }
 }

@@ -254,8 +254,8 @@ fn settings(args: &MountArgs) -> Result<Settings, ConfigError> {
         sse_kms_key_id: args.sse_kms_key_id.clone(),
         storage_class: args.storage_class.clone(),
         acl: args.acl.clone(),
-        requester_pays: args.requester_pays,
-        expected_bucket_owner: args.expected_bucket_owner.clone(),
+        requester_pays: args.owner.requester_pays,
+        expected_bucket_owner: args.owner.expected_bucket_owner.clone(),
     })
 }
 

@@ -150,7 +150,7 @@ pub(crate) fn unmount(args: &UnmountArgs) -> Result<(), MountError> {
     let mountpoint = absolute(&args.mountpoint);
     let found = mounts(None)?
         .into_iter()
-        .find(|(_, status)| Path::new(&status.mountpoint) == mountpoint);
+        .find(|(_, status)| Path::new(&status.mountpoint) == mountpoint && !status.taken_away);
     let Some((socket, _)) = found else {
         // Its daemon is dead: what is left is a stale mount, or none.
         if crate::mount::place::is_ours(&mountpoint) {
@@ -289,6 +289,10 @@ fn mounts(mountpoint: Option<&Path>) -> Result<Vec<(PathBuf, Status)>, MountErro
         return Ok(mounts);
     };
     mounts.retain(|(_, status)| Path::new(&status.mountpoint) == mountpoint);
+    // One that was unmounted before has the same place, as long as files are open there.
+    if mounts.iter().any(|(_, status)| !status.taken_away) {
+        mounts.retain(|(_, status)| !status.taken_away);
+    }
     if mounts.is_empty() {
         return Err(nothing_there(&mountpoint));
     }

@@ -11,6 +11,9 @@ pub(crate) struct Status {
     pub(crate) prefix: String,
     pub(crate) mountpoint: String,
     pub(crate) pid: u32,
+    /// It was unmounted, and lives on for programs that have files open.
+    #[serde(default)]
+    pub(crate) taken_away: bool,
     pub(crate) profile: String,
     /// How sessions come about: `session-token` or `plain`.
     pub(crate) credentials: String,
@@ -154,6 +157,12 @@ impl Status {
             prefix => format!("{}/{prefix}", self.bucket),
         };
         let _ = writeln!(text, "{} on {}", source, self.mountpoint);
+        if self.taken_away {
+            let _ = writeln!(
+                text,
+                "  unmounted, and still used by programs with open files"
+            );
+        }
         let session = &self.session;
         let until = session
             .expires

@@ -212,6 +212,7 @@ impl Mounted {
         let requests = self.bucket.requests();
         let (memory_used, memory_limit) = self.fs.memory();
         Status {
+            taken_away: place::device(&self.mountpoint) != self.device,
             bucket: self.config.bucket.clone(),
             prefix: self.config.prefix.clone(),
             mountpoint: self.mountpoint.display().to_string(),

@@ -46,6 +46,46 @@ fn the_command_returns_when_the_mount_serves_and_unmount_ends_it() {
     assert!(again.err.contains("nothing of this program"), "{again:?}");
 }
 
+/// A daemon may live on for a program with an open file; it is not the one that is meant then.
+#[test]
+fn unmount_ends_the_mount_that_is_there_now() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let first = scene.mount(&[]);
+    let path = first.path().to_owned();
+    let open = fs::File::open(first.file("f")).unwrap();
+    let place = path.to_str().unwrap();
+    assert_eq!(scene.control(&["unmount", place]).code, 0);
+    assert!(!crate::scene::is_mounted(&path));
+    let told = scene.control(&["status"]);
+    assert!(told.out.contains("unmounted, and still used"), "{told:?}");
+    let nothing = scene.control(&["unmount", place]);
+    assert_eq!(nothing.code, 1, "{nothing:?}");
+    let second = scene.mount(&[]);
+    assert_eq!(scene.control(&["lock", place]).out.lines().count(), 1);
+    assert_eq!(scene.control(&["unmount", place]).code, 0);
+    assert!(!crate::scene::is_mounted(&path));
+    drop(open);
+    drop((first, second));
+}
+
+#[test]
+fn what_is_said_in_the_wrong_order_is_told() {
+    let scene = Scene::new();
+    let told = scene.control(&["--read-only", "check", "docs"]);
+    assert_eq!(told.code, 2, "{told:?}");
+    assert!(
+        told.err.contains("is a command, and comes first"),
+        "{told:?}"
+    );
+    let told = scene.control(&["umount", "/nowhere"]);
+    assert_eq!(told.code, 1, "{told:?}");
+    let path = scene.mountpoint("mnt");
+    let told = scene.control(&["docs", path.to_str().unwrap(), "--log-level", "wran"]);
+    assert_eq!(told.code, 2, "{told:?}");
+    assert!(told.err.contains("try info or debug"), "{told:?}");
+}
+
 /// As mount(8) and fstab do it, through mount.fuse3.
 #[test]
 fn mount_8_mounts_it() {

@@ -350,7 +350,7 @@ fn a_dialog_on_a_terminal_goes_with_who_waits_there() {
     terminal.wait_for("MFA code:");
     // Nobody answers, and cat ends. What is typed then is the shell's.
     wait_until("the end of the dialog", || {
-        mount.log().contains("not asked there")
+        mount.log().contains("the terminal is given back")
     });
     wait_until("the shell's own keys", || {
         terminal.type_line("echo $((6 * 7))");
@@ -360,6 +360,58 @@ fn a_dialog_on_a_terminal_goes_with_who_waits_there() {
     assert!(scene.pinentry.asked() == 0);
     let status = mount.status(&scene);
     assert_eq!(status["session"]["state"], "locked", "{status}");
+}
+
+/// Lines on a terminal are the shell's again at once, the first character of them.
+#[test]
+fn lines_on_a_terminal_are_the_shells_when_nobody_waits() {
+    let test = "lines_on_a_terminal_are_the_shells_when_nobody_waits";
+    if !tmux_is_here(test) {
+        return;
+    }
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let path = scene.mountpoint("mnt");
+    let mut mount = scene.command();
+    mount.args(["docs", path.to_str().unwrap(), "--foreground", "--lazy"]);
+    mount.args([
+        "--prompt-timeout",
+        "2",
+        "--pinentry-program",
+        "/nonexistent",
+    ]);
+    let mount = Mount::spawn(mount, &path);
+    mount.wait_until_mounted();
+    let terminal = Terminal::open(&scene, "PS1='ready$ ' exec sh -i");
+    terminal.wait_for("ready$");
+    terminal.type_line(&format!("cat {}", path.join("f").display()));
+    terminal.wait_for("MFA code:");
+    wait_until("the end of the dialog", || {
+        mount.log().contains("the terminal is given back")
+    });
+    terminal.type_line("echo $((6 * 7))");
+    terminal.wait_for("42");
+}
+
+/// A command that prints the same code until the device has another one is not asked in vain.
+#[test]
+fn a_command_that_gives_a_used_code_is_asked_again_with_the_next() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let code = scene.home().join("code");
+    let process = format!("cat {}", code.display());
+    fs::write(&code, scene.device.unspent_code()).unwrap();
+    let mount = scene.start(&["--mfa-process", &process]);
+    mount.wait_until_mounted();
+    scene.sandbox.sessions().expire_all();
+    let reading = thread::spawn({
+        let file = mount.file("f");
+        move || fs::read_to_string(file)
+    });
+    wait_until("the wait", || mount.log().contains("for the next code"));
+    fs::write(&code, scene.device.unspent_code()).unwrap();
+    assert_eq!(reading.join().unwrap().unwrap(), "content");
+    assert!(!mount.log().contains("no session after"), "{}", mount.log());
 }
 
 #[test]

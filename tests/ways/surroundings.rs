@@ -279,6 +279,86 @@ fn what_the_profile_says_of_the_session_is_sent() {
     drop(mount);
 }
 
+/// Marks of aws-vault's profiles, which the trust policy must allow, and keys of a profile that is
+/// included.
+#[test]
+fn marks_of_a_session_and_what_is_included() {
+    let stage = Stage::new();
+    stage.scene.bucket.clear_policy();
+    let alice = stage.scene.alice.arn();
+    let trust = |actions: Value| {
+        json!({"Version": "2012-10-17", "Statement": [{
+            "Effect": "Allow", "Principal": {"AWS": alice}, "Action": actions,
+        }]})
+    };
+    stage
+        .role
+        .set_trust_policy(trust(json!("sts:AssumeRole")))
+        .unwrap();
+    stage.configure(
+        "[default]\nregion = us-east-1\n[profile team]\nregion = us-east-1\n\
+         session_tags = team=storage, project = mount\ntransitive_session_tags = team\n\
+         source_identity = alice\n[profile r]\ninclude_profile = team\nrole_arn = {role}\n\
+         source_profile = default\n",
+    );
+    let options = ["--profile", "r", "--credentials", "role"];
+    let refused = stage.scene.control(
+        &[
+            &["docs", stage.scene.mountpoint("other").to_str().unwrap()],
+            &options[..],
+        ]
+        .concat(),
+    );
+    assert_eq!(refused.code, 3, "{refused:?}");
+    assert!(refused.err.contains("sts:TagSession"), "{refused:?}");
+    let all = ["sts:AssumeRole", "sts:TagSession", "sts:SetSourceIdentity"];
+    stage.role.set_trust_policy(trust(json!(all))).unwrap();
+    // S3 lets in who has the tags.
+    let deny = |(key, value): (&str, &str)| {
+        json!({
+            "Effect": "Deny", "Principal": "*", "Action": "s3:*",
+            "Resource": ["arn:aws:s3:::docs", "arn:aws:s3:::docs/*"],
+            "Condition": {"StringNotEquals": {key: value}},
+        })
+    };
+    let marks = [
+        ("aws:PrincipalTag/team", "storage"),
+        ("aws:PrincipalTag/project", "mount"),
+        ("aws:SourceIdentity", "alice"),
+    ];
+    let tagged = json!({"Version": "2012-10-17", "Statement": marks.map(deny)});
+    stage.scene.bucket.set_policy(tagged).unwrap();
+    let mount = stage.mount_with(&options, &[]);
+    assert_eq!(fs::read_to_string(mount.file("f")).unwrap(), "content");
+}
+
+/// What `aws configure mfa-login` writes opens no other session; the profile that it names does.
+#[test]
+fn a_session_in_the_profile_gives_way_to_its_source() {
+    Case::new(
+        policies::require_mfa_null_age("docs"),
+        "[default]\nregion = us-east-1\n[profile t]\nregion = us-east-1\n\
+         aws_access_key_id = ASIAXXXXXXXXXXXXXXXX\naws_secret_access_key = gone\n\
+         aws_session_token = gone\nsource_profile = default\nmfa_serial = {serial}\n",
+    )
+    .options(&["--profile", "t"])
+    .answers(&[Code])
+    .ends(Mounted("session-token"));
+}
+
+/// A token that a command prints.
+#[test]
+fn web_identity_of_a_command() {
+    Case::new(
+        None,
+        "[default]\n[profile w]\nregion = us-east-1\nrole_arn = {role}\n\
+         web_identity_token_process = cat {home}/token\n",
+    )
+    .with(crate::table::has_a_web_identity)
+    .options(&["--profile", "w"])
+    .ends(Mounted("plain"));
+}
+
 /// The command line goes before the profile.
 #[test]
 fn what_the_command_line_says_of_the_session_is_sent() {

@@ -3,7 +3,7 @@
 
 use aws_credential_types::Credentials as Keys;
 
-use super::{IdentityError, Origin, Profile, Role, SsoProfile};
+use super::{IdentityError, Origin, Profile, Role, SsoProfile, WebToken};
 
 /// The longest chain of profiles.
 const LONGEST: usize = 8;
@@ -79,6 +79,16 @@ fn step(
     environment: Option<&Keys>,
 ) -> Result<Step, IdentityError> {
     let keys = written(profile);
+    // A session that was written there (`aws configure mfa-login`) opens no other, its source may.
+    if keys
+        .as_ref()
+        .is_some_and(|keys| keys.session_token().is_some())
+        && profile.key("role_arn").is_none()
+        && let Some(name) = profile.key("source_profile")
+        && name != profile.name()
+    {
+        return Ok(Step::Borrowed(Next::Profile(name)));
+    }
     if is_source && let Some(keys) = keys {
         return Ok(Step::Keys(Origin::Keys(keys)));
     }
@@ -126,13 +136,6 @@ fn role(
     environment: Option<&Keys>,
 ) -> Result<Step, IdentityError> {
     let name = profile.name();
-    if let Some(token_file) = profile.key("web_identity_token_file") {
-        return Ok(Step::Keys(Origin::WebIdentity {
-            token_file,
-            role_arn: arn,
-            session_name: profile.key("role_session_name"),
-        }));
-    }
     let duration = profile.key("duration_seconds").map(|text| {
         text.parse::<i32>().map_err(|_| {
             IdentityError(format!(
@@ -146,7 +149,18 @@ fn role(
         session_name: profile.key("role_session_name"),
         external_id: profile.key("external_id"),
         duration: duration.transpose()?,
+        source_identity: profile.key("source_identity"),
+        tags: tags(profile)?,
+        transitive_tags: profile
+            .key("transitive_session_tags")
+            .map(|names| list(&names))
+            .unwrap_or_default(),
     };
+    let token = profile.key("web_identity_token_file").map(WebToken::File);
+    let printed = || profile.key("web_identity_token_process");
+    if let Some(token) = token.or_else(|| printed().map(WebToken::Process)) {
+        return Ok(Step::Keys(Origin::WebIdentity { token, role }));
+    }
     let next = match (
         profile.key("source_profile"),
         profile.key("credential_source"),
@@ -253,6 +267,34 @@ fn sso(profile: &Profile<'_>) -> Result<Option<SsoProfile>, IdentityError> {
     }))
 }
 
+/// `session_tags = name=value,name=value`, as aws-vault has it.
+fn tags(profile: &Profile<'_>) -> Result<Vec<(String, String)>, IdentityError> {
+    let text = profile.key("session_tags").unwrap_or_default();
+    let pairs = list(&text).into_iter().map(|tag| {
+        let pair = tag.split_once('=').map(|(name, value)| {
+            let trimmed = |text: &str| text.trim().to_owned();
+            (trimmed(name), trimmed(value))
+        });
+        pair.ok_or_else(|| {
+            IdentityError(format!(
+                "session_tags of the profile {:?} has {:?}, where name=value,name=value is wanted",
+                profile.name(),
+                crate::words::tame(&tag)
+            ))
+        })
+    });
+    pairs.collect()
+}
+
+/// Words between commas.
+fn list(text: &str) -> Vec<String> {
+    let words = text.split(',').map(str::trim);
+    words
+        .filter(|word| !word.is_empty())
+        .map(str::to_owned)
+        .collect()
+}
+
 /// The profile that a `credential_process` of this very program names: its keys are found without
 /// starting it once more.
 fn our_own(command: &str) -> Option<String> {
@@ -275,14 +317,17 @@ fn our_own(command: &str) -> Option<String> {
 /// What AWS itself puts around a program that runs there.
 fn surroundings() -> Option<Origin> {
     let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    if let (Some(token_file), Some(role_arn)) = (
+    if let (Some(token_file), Some(arn)) = (
         variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
         variable("AWS_ROLE_ARN"),
     ) {
         return Some(Origin::WebIdentity {
-            token_file,
-            role_arn,
-            session_name: variable("AWS_ROLE_SESSION_NAME"),
+            token: WebToken::File(token_file),
+            role: Role {
+                arn,
+                session_name: variable("AWS_ROLE_SESSION_NAME"),
+                ..Role::default()
+            },
         });
     }
     if variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()

@@ -63,12 +63,8 @@ pub(crate) enum Origin {
     Keys(Keys),
     /// A command that prints them.
     Process(String),
-    /// AssumeRoleWithWebIdentity with a token in a file.
-    WebIdentity {
-        token_file: String,
-        role_arn: String,
-        session_name: Option<String>,
-    },
+    /// AssumeRoleWithWebIdentity.
+    WebIdentity { token: WebToken, role: Role },
     /// The instance this runs on.
     Instance,
     /// The container this runs in.
@@ -77,6 +73,15 @@ pub(crate) enum Origin {
     Login(String),
     /// IAM Identity Center.
     Sso(SsoProfile),
+}
+
+/// Where the token of an identity provider is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum WebToken {
+    /// In a file, which the provider writes anew.
+    File(String),
+    /// A command prints it.
+    Process(String),
 }
 
 /// What a profile says about IAM Identity Center.
@@ -100,13 +105,42 @@ pub(crate) struct Role {
     pub(crate) external_id: Option<String>,
     /// Seconds; STS's default (an hour) if `None`.
     pub(crate) duration: Option<i32>,
+    /// Who is behind it, for CloudTrail; the trust policy must allow that.
+    pub(crate) source_identity: Option<String>,
+    /// Names and values; the trust policy must allow them.
+    pub(crate) tags: Vec<(String, String)>,
+    /// The names of those that stay when another role is assumed with this one's session.
+    pub(crate) transitive_tags: Vec<String>,
+}
+
+impl Role {
+    /// Whether its sessions carry more than the role's name.
+    pub(crate) fn is_marked(&self) -> bool {
+        self.source_identity.is_some() || !self.tags.is_empty()
+    }
+
+    /// What they carry, in words.
+    pub(crate) fn marks(&self) -> String {
+        let tags = self.tags.iter().map(|(name, value)| {
+            let stays = self.transitive_tags.contains(name);
+            format!("{name}={value},{stays}")
+        });
+        let identity = self.source_identity.clone().unwrap_or_default();
+        std::iter::once(identity)
+            .chain(tags)
+            .collect::<Vec<_>>()
+            .join(";")
+    }
 }
 
 /// The shortest session that AWS grants, in seconds.
 const LEAST_DURATION: i32 = 900;
 
+/// The longest session that AWS grants to a user, in seconds.
+const LONGEST_SESSION: i32 = 129_600;
+
 /// The longest session of a role that AWS grants, in seconds.
-const LONGEST_ROLE: i32 = 43_200;
+pub(crate) const LONGEST_ROLE: i32 = 43_200;
 
 /// Who wants in.
 #[derive(Debug, Clone)]
@@ -139,16 +173,17 @@ impl Identity {
             None => chain::follow(&profile, asked.keys.as_ref())?,
         };
         if let Some(arn) = &asked.role_arn {
+            // In the place of the profile's own, which is assumed with the same source.
+            let own = profile.key("role_arn").and(roles.pop());
             roles.push(Role {
                 arn: arn.clone(),
-                ..Role::default()
+                ..own.unwrap_or_default()
             });
         }
         if let Some(last) = roles.last_mut() {
             last.session_name = asked.role_session_name.clone().or(last.session_name.take());
             last.external_id = asked.external_id.clone().or(last.external_id.take());
-            let duration = asked.duration.or(last.duration);
-            last.duration = duration.map(|seconds| seconds.min(LONGEST_ROLE));
+            last.duration = asked.duration.or(last.duration);
         }
         for role in &roles {
             check_role(role)?;
@@ -210,10 +245,11 @@ impl Identity {
     /// and AssumeRole, DurationSeconds.
     pub(crate) fn check_durations(&self) -> Result<(), IdentityError> {
         let is_less = |seconds: &i32| *seconds < LEAST_DURATION;
-        if let Some(seconds) = self.duration.filter(is_less) {
+        let is_fine = |seconds: &i32| (LEAST_DURATION..=LONGEST_SESSION).contains(seconds);
+        if let Some(seconds) = self.duration.filter(|seconds| !is_fine(seconds)) {
             return Err(IdentityError(format!(
-                "--duration {seconds} is too short: AWS grants sessions of {LEAST_DURATION} to \
-                 129600 s, of roles up to {LONGEST_ROLE} s"
+                "--duration {seconds}: AWS grants sessions of {LEAST_DURATION} to \
+                 {LONGEST_SESSION} s, of roles up to {LONGEST_ROLE} s"
             )));
         }
         let durations = self.roles.iter().filter_map(|role| role.duration);
@@ -238,7 +274,7 @@ impl Identity {
     pub(crate) fn partition(&self) -> Option<&str> {
         let role = self.roles.first().map(|role| role.arn.as_str());
         let web = match &self.origin {
-            Origin::WebIdentity { role_arn, .. } => Some(role_arn.as_str()),
+            Origin::WebIdentity { role, .. } => Some(role.arn.as_str()),
             Origin::Login(arn) => Some(arn.as_str()),
             _ => None,
         };

@@ -6,6 +6,9 @@ use aws_types::os_shim_internal::{Env, Fs};
 
 use super::IdentityError;
 
+/// How many profiles may include one another.
+const LONGEST_INCLUSION: usize = 8;
+
 /// All profiles of `~/.aws/config` and `~/.aws/credentials`.
 #[derive(Debug)]
 pub(crate) struct Profiles(ProfileSet);
@@ -83,9 +86,25 @@ impl<'a> Profile<'a> {
         self.all
     }
 
-    /// The value of a key, if it has one.
+    /// The value of a key, if it has one, or the profile has that it includes (`include_profile`, of
+    /// aws-vault; `parent_profile` in its older versions). Keys to AWS are not included.
     pub(crate) fn key(&self, key: &str) -> Option<String> {
-        filled(self.all.0.get_profile(&self.name)?.get(key)?)
+        let mut name = self.name.clone();
+        // Enough for any sense, and an end to circles.
+        for _ in 0..LONGEST_INCLUSION {
+            let profile = self.all.0.get_profile(&name)?;
+            if let Some(value) = profile.get(key).and_then(filled) {
+                return Some(value);
+            }
+            if key.starts_with("aws_") {
+                return None;
+            }
+            let included = profile.get("include_profile");
+            name = included
+                .or_else(|| profile.get("parent_profile"))
+                .and_then(filled)?;
+        }
+        None
     }
 
     /// The value of a key below another one: `s3 =` with `addressing_style` in lines below.

@@ -217,7 +217,10 @@ impl Attempt<'_> {
     async fn role_with_code(&self, role: &Role, demand: &Demand) -> Result<Obtained, Fall> {
         let keys = &self.keys.credentials;
         let serial = self.identity.serial.as_ref();
-        if let Some(kept) = cli_cache::find(role, serial, demand, self.began) {
+        // The CLI knows no marks, so its sessions have none.
+        if !role.is_marked()
+            && let Some(kept) = cli_cache::find(role, serial, demand, self.began)
+        {
             tracing::info!("the AWS CLI has a session of {}", role.arn);
             return Ok(Obtained {
                 kept,
@@ -260,9 +263,10 @@ impl Attempt<'_> {
             let kept =
                 issued.map(|issued| Kept::new(&issued.credentials, issued.expires, inner.now()));
             if let Ok(kept) = &kept {
-                let state = inner.state.lock();
+                let mut state = inner.state.lock();
                 // What is locked meanwhile stays locked.
                 if state.locks == locks {
+                    state.issued = Some(kept.credentials().access_key_id().to_owned());
                     slot.leave(kept);
                 }
             }
@@ -314,7 +318,12 @@ impl Attempt<'_> {
         };
         let outcome = tokio::select! {
             outcome = self.ask(trade, &slot) => outcome,
-            kept = slot.session_of_another(&wanted, now) => return Ok(Obtained::found(kept)),
+            kept = slot.session_of_another(&wanted, now) => {
+                // It may be what was left there just now, by this very login.
+                let issued = self.inner.state.lock().issued.clone();
+                let is_new = issued.as_deref() == Some(kept.credentials().access_key_id());
+                return Ok(Obtained { kept, is_new });
+            }
         };
         if let Err(Fall::End(error)) = &outcome {
             slot.refuse(error, self.inner.parts.cool_down, now());

@@ -151,6 +151,8 @@ struct State {
     is_locked: bool,
     /// How often it was locked.
     locks: u64,
+    /// The access key of the last session that a code was traded for here.
+    issued: Option<String>,
     /// Where the sessions of this identity are kept, the last one to be used at the end.
     slots: Vec<Slot>,
 }
@@ -409,7 +411,8 @@ impl Inner {
                 let role = identity.roles.first()?;
                 let external = role.external_id.as_deref().unwrap_or_default();
                 let name = role.session_name.as_deref().unwrap_or_default();
-                Some(shelf.slot(&["role", place, id, &role.arn, external, name]))
+                let marks = role.marks();
+                Some(shelf.slot(&["role", place, id, &role.arn, external, name, &marks]))
             }
             Rung::Plain | Rung::Sso | Rung::Role => None,
         }

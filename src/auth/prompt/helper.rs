@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zeroize::{Zeroize, Zeroizing};
 
-use super::screen::Screen;
+use super::screen::{GLANCE, Screen, has_foreground};
 use super::terminal::open_terminal;
 use super::{PromptError, Question, pinentry, terminal};
 
@@ -49,6 +49,9 @@ pub(crate) struct Order {
     pub(crate) screen: Screen,
     /// What to ask.
     pub(crate) question: Question,
+    /// The process or thread that lends the terminal of the screen: for as long as it has that
+    /// terminal's foreground.
+    pub(crate) lender: Option<u32>,
 }
 
 /// What came of it.
@@ -60,16 +63,23 @@ enum Report {
     Unavailable(String),
 }
 
-/// Runs one dialog in a child process, for at most the question's life.
-pub(crate) async fn ask(order: Order) -> Result<SecretString, PromptError> {
+/// Runs one dialog in a child process, for at most the question's life. When it is `withdrawn` the
+/// screen is as before once this returns.
+pub(crate) async fn ask(
+    order: Order,
+    withdrawn: impl Future<Output = ()>,
+) -> Result<SecretString, PromptError> {
     let life = order.question.life;
-    match tokio::time::timeout(life, converse(order)).await {
+    match tokio::time::timeout(life, converse(order, withdrawn)).await {
         Ok(answer) => answer,
         Err(_) => Err(PromptError::TimedOut),
     }
 }
 
-async fn converse(order: Order) -> Result<SecretString, PromptError> {
+async fn converse(
+    order: Order,
+    withdrawn: impl Future<Output = ()>,
+) -> Result<SecretString, PromptError> {
     let broken = |what: &str, error: std::io::Error| {
         PromptError::Unavailable(format!("the prompt process {what}: {error}"))
     };
@@ -97,10 +107,17 @@ async fn converse(order: Order) -> Result<SecretString, PromptError> {
         .map_err(|e| broken("took no order", e))?;
     // From here on, dropping `input` (with this future, or by dying) closes the dialog.
     let mut report = Zeroizing::new(Vec::with_capacity(4096));
-    output
-        .read_to_end(&mut report)
-        .await
-        .map_err(|e| broken("said nothing", e))?;
+    tokio::select! {
+        read = output.read_to_end(&mut report) => {
+            read.map_err(|e| broken("said nothing", e))?;
+        }
+        () = withdrawn => {
+            drop(input);
+            // The next dialog on this screen must find it as it was.
+            let _ = tokio::time::timeout(2 * GRACE, child.wait()).await;
+            return Err(PromptError::Withdrawn);
+        }
+    }
     drop(input);
     let _ = child.wait().await;
     match serde_json::from_slice(&report) {
@@ -130,10 +147,26 @@ pub(crate) fn main() -> ExitCode {
         _ => return ExitCode::FAILURE,
     };
     let modes = Modes::of(&order.screen);
+    // Lines change no modes of the terminal, and whoever reads them must let go of it at once.
+    let is_pinentry = matches!(order.driver, Driver::Pinentry(_));
     std::thread::spawn({
         let modes = modes.clone();
-        move || end_with(input, &modes)
+        move || {
+            let mut rest = [0; 64];
+            while matches!(input.read(&mut rest), Ok(1..)) {}
+            end(is_pinentry, &modes);
+        }
     });
+    if let Some(lender) = order.lender {
+        let modes = modes.clone();
+        // Not only the daemon looks at this, which may be stopped (Ctrl-Z) itself.
+        std::thread::spawn(move || {
+            while has_foreground(&lender.to_string()) {
+                std::thread::sleep(GLANCE);
+            }
+            end(is_pinentry, &modes);
+        });
+    }
     let answer = match &order.driver {
         Driver::Pinentry(program) => pinentry::ask(program, &order.screen, &order.question),
         Driver::Terminal => terminal::ask(&order.screen, &order.question),
@@ -142,7 +175,7 @@ pub(crate) fn main() -> ExitCode {
     let mut report = match answer {
         Ok(typed) => Report::Typed(typed),
         Err(PromptError::Cancelled) => Report::Cancelled,
-        Err(PromptError::TimedOut) => Report::TimedOut,
+        Err(PromptError::TimedOut | PromptError::Withdrawn) => Report::TimedOut,
         Err(PromptError::Unavailable(why)) => Report::Unavailable(why),
     };
     let written = serde_json::to_vec(&report).map(Zeroizing::new);
@@ -178,12 +211,13 @@ impl Modes {
     }
 }
 
-/// Waits for the end of the daemon's interest, then ends the group.
-fn end_with(mut input: impl Read, modes: &Modes) {
-    let mut rest = [0; 64];
-    while matches!(input.read(&mut rest), Ok(1..)) {}
-    let _ = killpg(getpgrp(), Signal::SIGTERM);
-    std::thread::sleep(GRACE);
-    modes.restore();
+/// Ends the group: nobody is interested any more. A pinentry that heeds SIGTERM is waited for by the
+/// main thread, which then ends the process before the time of grace is over.
+fn end(is_pinentry: bool, modes: &Modes) {
+    if is_pinentry {
+        let _ = killpg(getpgrp(), Signal::SIGTERM);
+        std::thread::sleep(GRACE);
+        modes.restore();
+    }
     let _ = killpg(getpgrp(), Signal::SIGKILL);
 }

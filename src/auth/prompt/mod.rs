@@ -67,6 +67,9 @@ pub(crate) enum PromptError {
     /// The dialog's life is over.
     #[error("nobody answered in time")]
     TimedOut,
+    /// Whoever lent the terminal for it waits no more, or wants it back.
+    #[error("nobody waits at the terminal any more")]
+    Withdrawn,
     /// This driver cannot ask here; another may.
     #[error("{0}")]
     Unavailable(String),
@@ -76,4 +79,9 @@ pub(crate) enum PromptError {
 pub(crate) trait Ask: Send + Sync + 'static {
     /// Asks once. Dropping the future ends the dialog.
     fn ask(&self, question: Question) -> BoxFuture<'static, Result<SecretString, PromptError>>;
+
+    /// Whether a machine answers, which must not be asked for the same code again and again.
+    fn is_machine(&self) -> bool {
+        false
+    }
 }

@@ -83,6 +83,12 @@ impl Panel {
         }
     }
 
+    /// Whether nobody but machines would answer.
+    pub(crate) fn is_machine(&self) -> bool {
+        let members = self.members();
+        members.iter().flatten().all(|member| member.is_machine())
+    }
+
     fn members(&self) -> Vec<Option<Arc<dyn Ask>>> {
         self.0.members.lock().clone()
     }

@@ -35,6 +35,10 @@ impl Ask for CodeProcess {
         }
         .boxed()
     }
+
+    fn is_machine(&self) -> bool {
+        true
+    }
 }
 
 async fn run(command: &str) -> Result<SecretString, PromptError> {

@@ -19,6 +19,9 @@ const DISPLAY_VARIABLES: [&str; 5] = [
     "XDG_RUNTIME_DIR",
 ];
 
+/// How often it is looked at who has the foreground of a terminal; nothing tells.
+pub(crate) const GLANCE: Duration = Duration::from_millis(100);
+
 /// How long systemctl may take.
 const MANAGER_PATIENCE: Duration = Duration::from_secs(2);
 

@@ -15,9 +15,6 @@ use super::{Ask, CodeProcess, PromptError, Question, Waiters, helper, screen};
 /// How long a notification may take to be handed over.
 const NOTIFICATION: Duration = Duration::from_secs(2);
 
-/// How often it is looked at who has the foreground of a terminal; nothing tells.
-const GLANCE: Duration = Duration::from_millis(100);
-
 /// What `--prompt` says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
 pub(crate) enum Wanted {
@@ -74,6 +71,10 @@ impl Ask for Selection {
         let choices = Arc::clone(&self.0);
         async move { choices.ask(question).await }.boxed()
     }
+
+    fn is_machine(&self) -> bool {
+        self.0.process.is_some() && matches!(self.0.wanted, Wanted::Auto | Wanted::Process)
+    }
 }
 
 impl Choices {
@@ -83,8 +84,10 @@ impl Choices {
         {
             return process.ask(question).await;
         }
+        let deadline = tokio::time::Instant::now() + question.life;
         let variables = screen::present_display().await;
         let mut reasons = Vec::new();
+        let mut was_withdrawn = false;
         let screen = 'another: loop {
             let (lender, terminal) = self.terminal(&question.waiters).unzip();
             let (tty_name, tty_type) = terminal.unzip();
@@ -94,11 +97,19 @@ impl Choices {
                 tty_type: tty_type.flatten(),
             };
             for (driver, screen) in self.ways(&screen)? {
+                let left = deadline.saturating_duration_since(tokio::time::Instant::now());
+                if left.is_zero() {
+                    return Err(PromptError::TimedOut);
+                }
                 let lender = lender.filter(|_| screen.tty_name.is_some());
                 let order = Order {
                     driver,
                     screen,
-                    question: question.clone(),
+                    question: Question {
+                        life: left,
+                        ..question.clone()
+                    },
+                    lender: lender.and_then(Lender::process),
                 };
                 let taken_back = async {
                     match lender {
@@ -106,23 +117,27 @@ impl Choices {
                         None => std::future::pending().await,
                     }
                 };
-                tokio::select! {
-                    outcome = helper::ask(order) => match outcome {
-                        Err(PromptError::Unavailable(reason)) => {
-                            tracing::warn!("cannot ask: {reason}");
-                            reasons.push(reason);
-                        }
-                        outcome => return outcome,
-                    },
-                    () = taken_back => {
-                        tracing::info!("the terminal is in use by another program: not asked there");
+                match helper::ask(order, taken_back).await {
+                    Err(PromptError::Unavailable(reason))
+                        if lender.is_none_or(Lender::has_foreground) =>
+                    {
+                        tracing::warn!("cannot ask: {reason}");
+                        reasons.push(reason);
+                    }
+                    Err(PromptError::Withdrawn | PromptError::Unavailable(_)) => {
+                        tracing::info!("the terminal is given back: nobody is asked there");
+                        was_withdrawn = true;
                         // Somebody else may wait, at another terminal.
                         continue 'another;
                     }
+                    outcome => return outcome,
                 }
             }
             break screen;
         };
+        if was_withdrawn {
+            return Err(PromptError::Withdrawn);
+        }
         if reasons.is_empty() {
             reasons.push(
                 "there is no display, and no terminal where a program waits for the mount"
@@ -160,6 +175,7 @@ impl Choices {
             (Driver::Pinentry(self.pinentry()), window)
         };
         match self.wanted {
+            Wanted::Pinentry if screen.has_display() => Ok(vec![window(), pinentry()]),
             Wanted::Pinentry => Ok(vec![pinentry()]),
             Wanted::Tty => Ok(vec![terminal()]),
             Wanted::Process => Err(PromptError::Unavailable(
@@ -204,19 +220,33 @@ enum Lender {
 }
 
 impl Lender {
+    /// The process or thread that must have the foreground.
+    fn process(self) -> Option<u32> {
+        match self {
+            Self::Person => None,
+            Self::Ourselves => Some(std::process::id()),
+            Self::Waiter(tid) => Some(tid),
+        }
+    }
+
+    fn has_foreground(self) -> bool {
+        self.process()
+            .is_none_or(|process| screen::has_foreground(&process.to_string()))
+    }
+
     /// Returns once the keystrokes there are another program's.
     async fn takes_it_back(self, waiters: &Waiters) {
-        let has_lost = |process: String| async move {
-            while screen::has_foreground(&process) {
-                tokio::time::sleep(GLANCE).await;
+        let lost = async {
+            while self.has_foreground() {
+                tokio::time::sleep(screen::GLANCE).await;
             }
         };
         match self {
             Self::Person => std::future::pending().await,
-            Self::Ourselves => has_lost("self".to_owned()).await,
+            Self::Ourselves => lost.await,
             Self::Waiter(tid) => tokio::select! {
                 () = waiters.gone(tid) => {}
-                () = has_lost(tid.to_string()) => {}
+                () = lost => {}
             },
         }
     }

@@ -245,9 +245,18 @@ impl Sessions {
                 flight.task.abort();
             }
             state.demand.after = Some(self.clock.now());
+            if state.live.is_none() {
+                state.reason = reason;
+                self.publish(&state);
+            }
         }
         self.login.forget();
         self.drop_session(None, reason);
+    }
+
+    /// Somebody sits at the terminal and has just asked for this: a refusal of before does not count.
+    pub(crate) fn insist(&self) {
+        self.state.lock().demand.insists = true;
     }
 
     /// Fails everything that waits, closes the dialog, and starts nothing any more.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use aws_sdk_ssooidc::Client;
 use aws_sdk_ssooidc::config::retry::RetryConfig;
 use aws_sdk_ssooidc::config::timeout::TimeoutConfig;
-use aws_sdk_ssooidc::config::{BehaviorVersion, Region};
 use aws_sdk_ssooidc::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_ssooidc::operation::create_token::CreateTokenError;
 use aws_sdk_ssooidc::operation::create_token::CreateTokenOutput;
@@ -201,6 +200,8 @@ async fn authorize(
             Ok(()) => std::future::pending().await,
             // No dialog can be shown, but the page is.
             Err(AuthError::NoPrompt(_)) if is_open => std::future::pending().await,
+            // It was shown for a while: the person may be at the page by now.
+            Err(AuthError::TimedOut) => std::future::pending().await,
             Err(error) => error,
         }
     };
@@ -309,18 +310,11 @@ fn read(
 }
 
 fn client(aws: &Arc<Aws>, profile: &SsoProfile) -> Client {
-    let mut config = aws_sdk_ssooidc::Config::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws.http.clone())
-        .time_source(aws.clock.clone())
-        .interceptor(aws.timekeeper())
-        .region(Region::new(profile.region.clone()))
-        .use_fips(aws.endpoints.fips)
-        .use_dual_stack(aws.endpoints.dual_stack)
-        .timeout_config(TimeoutConfig::builder().operation_timeout(PATIENCE).build())
-        // A code is traded once.
-        .retry_config(RetryConfig::disabled());
-    config.set_endpoint_url(aws.endpoints.urls.sso_oidc.clone());
+    let patience = TimeoutConfig::builder().operation_timeout(PATIENCE).build();
+    let url = aws.endpoints.urls.sso_oidc.as_ref();
+    // A code is traded once.
+    let common = aws.service(&profile.region, url, patience, RetryConfig::disabled());
+    let config = aws_sdk_ssooidc::config::Builder::from(&common).interceptor(aws.timekeeper());
     Client::from_conf(config.build())
 }
 

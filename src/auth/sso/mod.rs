@@ -13,7 +13,6 @@ use std::time::{Duration, SystemTime};
 use aws_credential_types::Credentials;
 use aws_sdk_sso::config::retry::RetryConfig;
 use aws_sdk_sso::config::timeout::TimeoutConfig;
-use aws_sdk_sso::config::{BehaviorVersion, Region};
 use aws_sdk_sso::error::ProvideErrorMetadata;
 
 use super::AuthError;
@@ -113,17 +112,10 @@ async fn role_credentials(
     profile: &SsoProfile,
     token: &Token,
 ) -> Result<Issued, Denied> {
-    let mut config = aws_sdk_sso::Config::builder()
-        .behavior_version(BehaviorVersion::v2026_01_12())
-        .http_client(aws.http.clone())
-        .time_source(aws.clock.clone())
-        .interceptor(aws.timekeeper())
-        .region(Region::new(profile.region.clone()))
-        .use_fips(aws.endpoints.fips)
-        .use_dual_stack(aws.endpoints.dual_stack)
-        .timeout_config(TimeoutConfig::builder().operation_timeout(PATIENCE).build())
-        .retry_config(RetryConfig::standard());
-    config.set_endpoint_url(aws.endpoints.urls.sso.clone());
+    let patience = TimeoutConfig::builder().operation_timeout(PATIENCE).build();
+    let url = aws.endpoints.urls.sso.as_ref();
+    let common = aws.service(&profile.region, url, patience, RetryConfig::standard());
+    let config = aws_sdk_sso::config::Builder::from(&common).interceptor(aws.timekeeper());
     let answer = aws_sdk_sso::Client::from_conf(config.build())
         .get_role_credentials()
         .account_id(&profile.account_id)

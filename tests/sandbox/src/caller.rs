@@ -11,6 +11,7 @@ use crate::policy::{Policy, Principal};
 use crate::refusal::Refusal;
 use crate::roles::RoleSession;
 use crate::sessions::{Holder, Session};
+use crate::sts::marks::Marks;
 use crate::users::User;
 
 /// A caller whose signature was verified.
@@ -90,6 +91,12 @@ impl Caller {
         }
     }
 
+    /// What the caller's session is marked with.
+    pub(crate) fn marks(&self) -> Marks {
+        self.role()
+            .map_or_else(Marks::default, |session| session.marks.clone())
+    }
+
     /// The ARN that refusals call the caller by: of a session of a role, the session's.
     pub(crate) fn arn(&self) -> Option<&str> {
         match self.role() {
@@ -146,6 +153,7 @@ impl Caller {
             (Some(session), _) => {
                 context.set("aws:PrincipalArn", &session.role.arn);
                 context.set("aws:PrincipalType", "AssumedRole");
+                session.marks.describe_principal(context);
             }
             (None, Some(user)) => {
                 context.set("aws:username", user.name());

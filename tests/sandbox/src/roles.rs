@@ -11,6 +11,7 @@ use crate::cloud::SharedCloud;
 use crate::policies::allow_all_s3;
 use crate::policy::{Kind, MalformedPolicy, Policy, PolicyJson};
 use crate::random::Random;
+use crate::sts::marks::Marks;
 
 /// `MaxSessionDuration` of a role where nothing else was said: IAM API reference, `CreateRole`.
 const USUAL_MAX_SESSION: Duration = Duration::from_secs(3600);
@@ -133,6 +134,7 @@ pub(crate) struct RoleSession {
     pub(crate) arn: String,
     /// `AROA...:SESSION`.
     pub(crate) id: String,
+    pub(crate) marks: Marks,
 }
 
 impl RoleSession {
@@ -140,8 +142,14 @@ impl RoleSession {
         Self {
             arn: format!("arn:aws:sts::{account}:assumed-role/{}/{name}", role.name),
             id: format!("{}:{name}", role.id),
+            marks: Marks::default(),
             role,
         }
+    }
+
+    /// The same with marks.
+    pub(crate) fn marked(self, marks: Marks) -> Self {
+        Self { marks, ..self }
     }
 }
 

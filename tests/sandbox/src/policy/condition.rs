@@ -10,7 +10,9 @@ use super::pattern;
 
 /// The keys the sandbox can answer for, in lower case. Any other key is refused when a policy is set:
 /// a key that is always absent would quietly change what a policy means.
-const KNOWN_KEYS: [&str; 19] = [
+const KNOWN_KEYS: [&str; 21] = [
+    "aws:sourceidentity",
+    "sts:sourceidentity",
     "aws:multifactorauthpresent",
     "aws:multifactorauthage",
     "aws:username",
@@ -41,7 +43,11 @@ fn is_known(key: &str, kind: Kind<'_>) -> bool {
         Kind::Trust => &["aws", "sts", "oidc.example.com"],
     };
     let service = key.split_once(':').map(|(service, _)| service);
-    KNOWN_KEYS.contains(&key) && service.is_some_and(|service| services.contains(&service))
+    let is_tag = ["aws:principaltag/", "aws:requesttag/"]
+        .iter()
+        .any(|prefix| key.len() > prefix.len() && key.starts_with(prefix));
+    let is_key = is_tag || KNOWN_KEYS.contains(&key);
+    is_key && service.is_some_and(|service| services.contains(&service))
 }
 
 /// The context of a request: condition keys and their values, the keys in any case.

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use super::credentials;
+use super::marks::Marks;
 use super::mfa::Mfa;
 use super::parameters::{
     EXTERNAL_ID, ROLE_ARN, ROLE_SESSION_NAME, SERIAL_NUMBER, TOKEN_CODE, duration,
@@ -31,15 +32,7 @@ const LONGEST_CHAINED: Duration = Duration::from_secs(3600);
 
 /// Parameters that would say what the session may do, or who vouches for it. Ignoring them would let
 /// it do more.
-const NOT_KNOWN: [&str; 7] = [
-    "Policy",
-    "PolicyArns",
-    "ProvidedContexts",
-    "ProviderId",
-    "SourceIdentity",
-    "Tags",
-    "TransitiveTagKeys",
-];
+const NOT_KNOWN: [&str; 4] = ["Policy", "PolicyArns", "ProvidedContexts", "ProviderId"];
 
 const TOO_LONG: &str =
     "The requested DurationSeconds exceeds the MaxSessionDuration set for this role.";
@@ -62,6 +55,7 @@ pub(super) fn assume_role(
     let external_id = examination.optional(&EXTERNAL_ID);
     let serial = examination.optional(&SERIAL_NUMBER);
     let code = examination.optional(&TOKEN_CODE);
+    let marks = Marks::read(form, &mut examination)?;
     examination.end()?;
     refuse_unknown(form)?;
     if !is_arn(arn) {
@@ -79,7 +73,11 @@ pub(super) fn assume_role(
     if let Some(external_id) = external_id {
         context.set("sts:ExternalId", external_id);
     }
-    let role = trusting(cloud, caller, arn, &context)?;
+    marks.describe_request(&mut context);
+    let role = trusting(cloud, caller, "sts:AssumeRole", arn, &context)?;
+    for action in marks.actions() {
+        trusting(cloud, caller, action, arn, &context)?;
+    }
 
     let is_chained = matches!(caller, Caller::Session(_));
     let length = length_of(&role, seconds)?;
@@ -90,20 +88,23 @@ pub(super) fn assume_role(
         mfa.redeem(exchange)?;
     }
     let mfa_at = carried_mfa(cloud, caller);
-    let (user, session) = issue(cloud, role, name, length, mfa_at);
+    let marks = caller.marks().passed_on(marks);
+    let session = RoleSession::new(role, &cloud.account, name).marked(marks);
+    let (user, session) = issue(cloud, session, length, mfa_at);
     Ok(user + &credentials(&session))
 }
 
-/// The role, if the caller may assume it. To AWS an absent role is one that may not be assumed.
+/// The role, if the caller may do this with it. To AWS an absent role is one that may not be assumed.
 fn trusting(
     cloud: &Cloud,
     caller: &Caller,
+    action: &str,
     arn: &str,
     context: &Context,
 ) -> Result<Arc<RoleState>, Refusal> {
     let question = Question {
         principal: caller.principal(&cloud.account),
-        action: "sts:AssumeRole",
+        action,
         resource: arn,
         context,
     };
@@ -113,7 +114,7 @@ fn trusting(
     };
     cloud.roles.by_arn(arn).filter(allows).ok_or_else(|| {
         Refusal::access_denied(format!(
-            "User: {} is not authorized to perform: sts:AssumeRole on resource: {arn}",
+            "User: {} is not authorized to perform: {action} on resource: {arn}",
             caller.arn().unwrap_or_default()
         ))
     })
@@ -146,12 +147,10 @@ fn carried_mfa(cloud: &Cloud, caller: &Caller) -> Option<SystemTime> {
 /// Issues the session, and describes who acts in it.
 pub(super) fn issue(
     cloud: &Cloud,
-    role: Arc<RoleState>,
-    name: &str,
+    session: RoleSession,
     length: Duration,
     mfa_at: Option<SystemTime>,
 ) -> (String, Arc<Session>) {
-    let session = RoleSession::new(role, &cloud.account, name);
     let mut xml = String::from("<AssumedRoleUser>");
     element(&mut xml, "AssumedRoleId", &session.id);
     element(&mut xml, "Arn", &session.arn);

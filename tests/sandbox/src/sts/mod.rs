@@ -1,6 +1,7 @@
 //! STS: sessions of users and of roles.
 
 mod assume_role;
+pub(crate) mod marks;
 mod mfa;
 mod parameters;
 mod session_token;

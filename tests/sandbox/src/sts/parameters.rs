@@ -66,6 +66,12 @@ pub(super) const ROLE_SESSION_NAME: Text = Text {
     is_some: false,
 };
 
+pub(super) const SOURCE_IDENTITY: Text = Text {
+    parameter: "SourceIdentity",
+    member: "sourceIdentity",
+    ..ROLE_SESSION_NAME
+};
+
 pub(super) const WEB_IDENTITY_TOKEN: Text = Text {
     parameter: "WebIdentityToken",
     member: "webIdentityToken",

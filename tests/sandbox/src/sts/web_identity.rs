@@ -13,6 +13,7 @@ use crate::policy::{self, Decision, Principal, Question, Rule};
 use crate::query::Form;
 use crate::query::constraints::{Examination, invalid};
 use crate::refusal::{Refusal, element};
+use crate::roles::RoleSession;
 use crate::roles::RoleState;
 use crate::web_identity::Claims;
 
@@ -33,7 +34,12 @@ pub(super) fn assume_role_with_web_identity(cloud: &Cloud, form: &Form) -> Resul
     let role = trusting(cloud, arn, name, &claims)
         .ok_or_else(|| Refusal::access_denied(format!("Not authorized to perform {ACTION}")))?;
     let length = length_of(&role, seconds)?;
-    let (mut xml, session) = issue(cloud, role, name, length, None);
+    let (mut xml, session) = issue(
+        cloud,
+        RoleSession::new(role, &cloud.account, name),
+        length,
+        None,
+    );
     element(&mut xml, "Audience", claims.audience());
     xml += &credentials(&session);
     element(&mut xml, "Provider", cloud.web_identity.arn());
