@@ -41,7 +41,8 @@ pub(crate) fn errno(error: &FsError) -> i32 {
             | StoreError::NoUpload(_)
             | StoreError::Garbled(_)
             | StoreError::Region(_)
-            | StoreError::Service(_) => libc::EIO,
+            | StoreError::Service(_)
+            | StoreError::Signature(_) => libc::EIO,
             StoreError::Session(error) => match error {
                 AuthError::Cancelled
                 | AuthError::TimedOut

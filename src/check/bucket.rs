@@ -134,7 +134,20 @@ impl Check {
             )?,
             (Tried::Denied(text), _) => {
                 let wants_mfa = rules.iter().any(|rule| rule.denies);
+                // AWS's words: IAM user guide, "Troubleshoot access denied error messages".
+                let is_missing = text.contains("because no identity-based policy allows");
+                let is_own = text.contains("explicit deny in an identity-based policy");
                 let fix = match (has_mfa, wants_mfa) {
+                    _ if is_missing => format!(
+                        "nothing allows it: add s3:ListBucket on {0} and s3:GetObject on {0}/* to the \
+                         policy of the user or role that is named",
+                        self.arn()
+                    ),
+                    (true, _) if is_own => {
+                        "the user's or role's own policy denies it, with MFA as well: its statements \
+                         with Deny"
+                            .to_owned()
+                    }
                     (true, _) => format!(
                         "it denies this session with MFA as well: its policy, or the user's, locks \
                          you out. A user with s3:PutBucketPolicy, or else the account's root user, \

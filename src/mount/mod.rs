@@ -158,7 +158,13 @@ async fn first_session(
         ..Query::default()
     };
     match bucket.list(&asker, &query).await {
-        Ok(_) => {
+        Ok(page) => {
+            if page.entries.is_empty() && !config.prefix.is_empty() {
+                tracing::warn!(
+                    "there is nothing under {} yet: check the spelling if that is a surprise",
+                    config.source()
+                );
+            }
             if !config.look.read_only {
                 bucket.find_out().await;
             }
@@ -192,6 +198,7 @@ async fn first_session(
             config.bucket
         ))),
         Err(StoreError::Session(error)) => Err(error.into()),
+        Err(error @ StoreError::Signature(_)) => Err(MountError::Auth(error.to_string())),
         Err(error) => Err(MountError::Bucket(format!(
             "the bucket {:?} cannot be reached: {error}",
             config.bucket

@@ -471,6 +471,7 @@ impl From<Failure> for StoreError {
             Kind::LongKey => Self::LongKey,
             Kind::Unsupported => Self::Unsupported(failure.text),
             Kind::Garbled => Self::Garbled(failure.text),
+            Kind::Signature => Self::Signature(failure.text),
             Kind::Other => Self::Service(failure.text),
         }
     }

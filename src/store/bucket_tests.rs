@@ -194,7 +194,10 @@ async fn an_absent_key_is_absent_and_a_broken_server_is_not() {
         .faults()
         .status(any, 403, "SignatureDoesNotMatch", always);
     let broken = scene.head("a").await;
-    assert!(matches!(broken, Err(StoreError::Service(_))), "{broken:?}");
+    assert!(
+        matches!(broken, Err(StoreError::Signature(_))),
+        "{broken:?}"
+    );
     assert_eq!(scene.asked(), 1);
 }
 

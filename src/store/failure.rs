@@ -47,6 +47,8 @@ pub(crate) enum Kind {
     Unsupported,
     /// The bytes do not have their digest.
     Garbled,
+    /// Signed with a secret that does not belong to the access key.
+    Signature,
     /// Anything else.
     Other,
 }
@@ -137,7 +139,8 @@ fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
         (412, _) | (_, "PreconditionFailed") => Kind::Changed,
         (416, _) | (_, "InvalidRange") => Kind::Range,
         (_, "InvalidObjectState") => Kind::Archived,
-        (_, "SignatureDoesNotMatch" | "RequestTimeTooSkewed") => Kind::Other,
+        (_, "SignatureDoesNotMatch") => Kind::Signature,
+        (_, "RequestTimeTooSkewed") => Kind::Other,
         (400 | 403, "" | "BadRequest" | "Bad Request" | "Forbidden") => Kind::Bare,
         (_, "SlowDown" | "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted")
         | (429 | 500..=599, _)
@@ -180,7 +183,10 @@ mod tests {
 
     #[test]
     fn a_broken_signature_or_clock_is_no_reason_to_ask_for_a_code() {
-        assert_eq!(classify(403, "SignatureDoesNotMatch", None), Kind::Other);
+        assert_eq!(
+            classify(403, "SignatureDoesNotMatch", None),
+            Kind::Signature
+        );
         assert_eq!(classify(403, "RequestTimeTooSkewed", None), Kind::Other);
     }
 

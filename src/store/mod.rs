@@ -157,6 +157,12 @@ pub(crate) enum StoreError {
     /// The session lives, and the policy says no all the same.
     #[error("S3 denies it on a live session: {0}")]
     Denied(String),
+    /// The secret is not that of the access key.
+    #[error(
+        "S3 refuses the signature: the aws_secret_access_key does not belong to the \
+         aws_access_key_id ({0})"
+    )]
+    Signature(String),
     /// The object is not the one that was opened.
     #[error("the object was changed by somebody else")]
     Changed,

@@ -164,6 +164,20 @@ fn a_bucket_that_is_not_there() {
 }
 
 #[test]
+fn a_role_that_may_not_is_told_which_policy_lacks_what() {
+    let stage = stage();
+    stage.configure(ROLE_WITH_DEVICE);
+    stage.scene.bucket.clear_policy();
+    stage.role.set_policies(Vec::<Value>::new()).unwrap();
+    check(
+        "role_without_permission",
+        &stage,
+        &["docs", "--profile", "r"],
+        4,
+    );
+}
+
+#[test]
 fn mfa_delete_is_said_to_be_unsupported() {
     let stage = stage();
     stage.scene.bucket.set_mfa_delete(true);

@@ -243,6 +243,15 @@ rows! {
          aws_access_key_id = {key}\naws_secret_access_key = wrong\nmfa_serial = {serial}\n")
         .options(&["--profile", "x"]).answers(&[Code])
         => Refused(3, "the profile's aws_secret_access_key does not belong to its aws_access_key_id");
+    plain_keys_that_do_not_belong_together: Case::new(None, "[default]\n[profile x]\n\
+         region = us-east-1\naws_access_key_id = {key}\naws_secret_access_key = wrong\n")
+        .options(&["--profile", "x"])
+        => Refused(3, "the aws_secret_access_key does not belong to the aws_access_key_id");
+    role_in_the_place_of_the_profiles: Case::new(None,
+        "[default]\n[profile r]\nregion = us-east-1\nsource_profile = default\n\
+         role_arn = arn:aws:iam::{account}:role/nobody\nmfa_serial = {serial}\n")
+        .options(&["--profile", "r", "--role-arn", "{role}"]).answers(&[Code])
+        => Mounted("session-token-then-role");
     temporary_keys_that_have_ended: Case::new(None, "[default]\n[profile x]\n\
          region = us-east-1\naws_access_key_id = ASIAXXXXXXXXXXXXXXXX\n\
          aws_secret_access_key = gone\naws_session_token = gone\n")
