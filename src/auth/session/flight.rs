@@ -124,8 +124,12 @@ impl Sessions {
             _ => None,
         };
         match (&state.flight, named) {
-            (Some(flight), Some(ask)) => flight.panel.join(ask),
-            (Some(_), None) => {}
+            (Some(flight), ask) => {
+                flight.threads.add(tid);
+                if let Some(ask) = ask {
+                    flight.panel.join(ask);
+                }
+            }
             (None, named) => {
                 let (reason, demand) = match (&*wish, &state.live) {
                     (Wish::Newer(_, reason), Some(live)) => {
@@ -146,10 +150,13 @@ impl Sessions {
                     _ => (state.reason, state.demand.clone()),
                 };
                 state.renewals += 1;
+                // Known before anybody is asked, which may be at once.
+                let waiters = Waiters::default();
+                waiters.add(tid);
                 let request = LoginRequest {
                     reason,
                     program: identity.program.clone(),
-                    waiters: Waiters::default(),
+                    waiters,
                     is_elsewhere: named.is_some(),
                     panel: Panel::new(named.unwrap_or_else(|| self.login.asker())),
                     may_ask: identity.may_prompt,
@@ -166,7 +173,6 @@ impl Sessions {
                     flight.deadline = now + self.patience.wait;
                 }
                 flight.waiters += 1;
-                flight.threads.add(tid);
                 // Somebody who asked for a session waits for as long as the dialog stays.
                 let deadline = (!on_purpose).then_some(flight.deadline);
                 let threads = flight.threads.clone();
