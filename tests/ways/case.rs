@@ -4,7 +4,7 @@ use std::fs;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use s3mfa_sandbox::{Device, Role, policies};
+use s3mfa_sandbox::{Device, Kind, Role, policies};
 use serde_json::Value;
 
 use crate::scene::{Mount, PATIENCE, Scene, holds_within};
@@ -285,6 +285,8 @@ impl Case {
                 assert_eq!(mount.wait().code(), Some(code), "{}", mount.log());
             }
         }
+        // Nobody needs a permission to see all buckets, to mount one.
+        assert_eq!(scene.sandbox.counts().of(Kind::ListBuckets), 0);
         let asked = scene.pinentry.asked();
         assert_eq!(
             asked,
