@@ -3,7 +3,6 @@
 use super::report::Outcome;
 use super::{Check, Told};
 use crate::auth::Asker;
-use crate::auth::prompt::is_in_foreground;
 use crate::store::inspect::{Inspector, Tried};
 use crate::store::policy::{self, Rule, Test};
 use crate::store::{Query, StoreError};
@@ -17,9 +16,6 @@ impl Check {
             limit: Some(1),
             ..Query::default()
         };
-        if is_in_foreground() {
-            self.sessions.insist();
-        }
         let listed = match self.sessions.current(&asker).await {
             Ok(_) => self.gate.list(&asker, &query).await.map(drop),
             Err(error) => Err(error.into()),

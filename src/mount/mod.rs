@@ -17,7 +17,6 @@ use sd_notify::NotifyState;
 use tokio::sync::{oneshot, watch};
 
 use crate::access::{Entry, Purpose};
-use crate::auth::prompt::is_in_foreground;
 use crate::auth::session::Phase;
 use crate::auth::{Asker, Reason, Sessions};
 use crate::cli::MountArgs;
@@ -148,9 +147,6 @@ async fn first_session(
         return Ok(());
     }
     let asker = Asker::person();
-    if is_in_foreground() {
-        sessions.insist();
-    }
     sessions.current(&asker).await?;
     let query = Query {
         prefix: config.prefix.clone(),

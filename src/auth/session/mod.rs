@@ -254,11 +254,6 @@ impl Sessions {
         self.drop_session(None, reason);
     }
 
-    /// Somebody sits at the terminal and has just asked for this: a refusal of before does not count.
-    pub(crate) fn insist(&self) {
-        self.state.lock().demand.insists = true;
-    }
-
     /// Fails everything that waits, closes the dialog, and starts nothing any more.
     pub(crate) fn end(&self) {
         let mut state = self.state.lock();
