@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::counts::Ledger;
 use crate::devices::Devices;
 use crate::faults::Faults;
+use crate::habits::Habits;
 use crate::policy::condition::Context;
 use crate::policy::principal::role_of_session;
 use crate::policy::{
@@ -43,6 +44,7 @@ pub(crate) struct Cloud {
     pub(crate) sessions: Sessions,
     pub(crate) store: Store,
     pub(crate) faults: Faults,
+    pub(crate) habits: Habits,
     pub(crate) ledger: Ledger,
     pub(crate) expiry_style: Mutex<ExpiryStyle>,
     /// Whether a role that is assumed with a session that has MFA has it too.
@@ -66,6 +68,7 @@ impl Cloud {
             random: Random::new(seed),
             store: Store::default(),
             faults: Faults::new(sessions.clone()),
+            habits: Habits::default(),
             ledger: Ledger::default(),
             expiry_style: Mutex::default(),
             chained_roles_carry_mfa: AtomicBool::new(true),

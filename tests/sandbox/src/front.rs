@@ -188,7 +188,13 @@ impl Front {
             .err()
             .map(|refusal| refusal.code.clone().into_owned());
         let answers = Answers(&self.cloud);
-        let response = match answer {
+        let habits = &self.cloud.habits;
+        let is_s3 = call.kind.service() == Service::S3;
+        let mut response = match answer {
+            Ok(response) if is_s3 => {
+                let response = habits.change_document(response, &call);
+                answers.success(response, &call, &exchange, hits.truncate)
+            }
             Ok(response) => answers.success(response, &call, &exchange, hits.truncate),
             Err(refusal) => {
                 if let Some(mut receiving) = receiving
@@ -200,6 +206,9 @@ impl Front {
                 answers.refusal(refusal, &call)
             }
         };
+        if is_s3 {
+            habits.change_answer(&mut response, &call);
+        }
         entry.answer = Some((response.status().as_u16(), code));
         Ok(response)
     }

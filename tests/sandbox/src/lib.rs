@@ -83,7 +83,8 @@
 //! # Map
 //!
 //! A request comes in through `server` (the listener, in the clear or with `tls`) and goes through `front` and `sight` (faults, a
-//! wrong clock or region) to its `service`. What the service says gets its final form in `answers`.
+//! wrong clock or region) to its `service`. What the service says gets its final form in `answers`, where
+//! the store's `habits` change what AWS would say.
 //!
 //! For S3 there is `s3s` (HTTP, SigV4, XML), then `access` (session, policies) and `s3`, which names
 //! the operations; `about` (buckets), `reads`, `lists`, `puts`, `copies`, `deletes`, `multipart` and
@@ -118,6 +119,7 @@ mod devices;
 mod exchange;
 mod faults;
 mod front;
+mod habits;
 mod history;
 mod iam;
 mod intake;
@@ -161,6 +163,7 @@ pub use conditions::ConditionalWrites;
 pub use counts::{Counts, Kind, RequestRecord};
 pub use device::Device;
 pub use faults::{FOREVER, Faults, Network};
+pub use habits::{Habit, Habits};
 pub use history::Mutation;
 pub use matcher::Matcher;
 pub use policy::{MalformedPolicy, PolicyJson};

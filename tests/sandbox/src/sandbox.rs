@@ -12,6 +12,7 @@ use crate::cloud::{Cloud, SharedCloud};
 use crate::counts::{Counts, RequestRecord};
 use crate::device::Device;
 use crate::faults::Faults;
+use crate::habits::Habits;
 use crate::policies::allow_all_s3;
 use crate::policy::{Kind, MalformedPolicy, Policy, PolicyJson};
 use crate::roles::Role;
@@ -325,6 +326,11 @@ impl Sandbox {
     /// Returns the faults.
     pub fn faults(&self) -> &Faults {
         &self.cloud.faults
+    }
+
+    /// Returns what the store does otherwise than AWS: nothing, until it is told to.
+    pub fn habits(&self) -> &Habits {
+        &self.cloud.habits
     }
 
     /// Returns the counters as they are now.
