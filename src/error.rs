@@ -42,7 +42,8 @@ pub(crate) fn errno(error: &FsError) -> i32 {
             | StoreError::Garbled(_)
             | StoreError::Region(_)
             | StoreError::Service(_)
-            | StoreError::Signature(_) => libc::EIO,
+            | StoreError::Signature(_)
+            | StoreError::Untold(_) => libc::EIO,
             StoreError::Session(error) => match error {
                 AuthError::Cancelled
                 | AuthError::TimedOut

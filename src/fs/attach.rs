@@ -228,7 +228,7 @@ impl FileSystem {
     pub(super) fn is_still(&self, number: u64, remote: &Remote) -> bool {
         let inodes = self.inodes.lock();
         let object = inodes.get(number).and_then(|inode| inode.kind.object());
-        object.is_some_and(|object| object.etag == remote.object.etag)
+        object.is_some_and(|object| object.is_version(&remote.object))
     }
 
     /// An inode's object and key as something to read from.

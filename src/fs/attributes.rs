@@ -90,7 +90,9 @@ impl FileSystem {
             Kind::Symlink(object) => (libc::S_IFLNK, 0o777, object.size),
         };
         let size = drafted.as_ref().map_or(size, |(_, size)| *size);
-        let written = object.map_or(look.born, |object| object.modified);
+        let written = object.map_or(Some(look.born), Object::written);
+        // When the mount began, if the store does not say.
+        let written = written.unwrap_or(look.born);
         let named = |of: fn(&Metadata) -> Option<SystemTime>| posix.and_then(of);
         let mtime = inode.touched.or(named(|p| p.mtime)).unwrap_or(written);
         let ctime = inode.touched.or(named(|p| p.ctime)).unwrap_or(written);
@@ -332,10 +334,22 @@ impl FileSystem {
         let mut etag = self.rewrite_marker(asker, &key, &before, &header).await;
         // It is still the same: this store wants its tags in another way.
         while let Err(StoreError::Changed) = etag
-            && self.bucket.head(asker, &key).await?.etag == before.etag
+            && self.bucket.head(asker, &key).await?.is_version(&before)
             && self.bucket.is_refused()
         {
             etag = self.rewrite_marker(asker, &key, &before, &header).await;
+        }
+        if let Err(error @ StoreError::Untold(_)) = &etag {
+            let there = self.bucket.head(asker, &key).await?;
+            let is_it = there
+                .facts
+                .as_ref()
+                .is_some_and(|facts| facts.posix == posix);
+            etag = if is_it {
+                Ok(there.etag)
+            } else {
+                Err(error.clone())
+            };
         }
         facts.posix = posix;
         let marker = Object {
@@ -394,7 +408,7 @@ impl FileSystem {
     /// S3 has told everything about an object.
     pub(super) fn learned(&self, key: &str, object: &Object) {
         if let Some(facts) = object.facts.as_ref().filter(|facts| facts.complete) {
-            let modified = Some(object.modified);
+            let modified = object.written();
             self.index.put(key, &object.etag, modified, &facts.posix);
         }
     }

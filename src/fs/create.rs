@@ -256,12 +256,15 @@ impl FileSystem {
             .put(asker, key, &payload, &header, &absent)
             .await
         {
-            Err(StoreError::Changed) => {
-                // The answer to an earlier attempt may have been lost.
+            Err(error @ (StoreError::Changed | StoreError::Untold(_))) => {
+                // The answer to an earlier attempt may have been lost, or have told too little.
                 let found = self.bucket.head(asker, key).await?;
                 let found_mark = found.facts.as_ref().and_then(|f| f.posix.nonce.as_ref());
                 if found_mark != Some(&mark) {
-                    return Err(FsError::Exists);
+                    return Err(match error {
+                        StoreError::Changed => FsError::Exists,
+                        error => error.into(),
+                    });
                 }
                 found.etag
             }

@@ -231,7 +231,7 @@ impl State {
     pub(super) fn knows(&self, remote: &Remote) -> bool {
         let mut sources = self.sources.iter();
         sources.any(|source| {
-            source.object.etag == remote.object.etag || source.version == remote.version
+            source.object.is_version(&remote.object) || source.version == remote.version
         })
     }
 

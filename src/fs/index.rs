@@ -22,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 pub(crate) use super::index_file::IndexError;
 use super::index_file::{IndexFile, move_aside};
 use crate::store::metadata::Metadata;
+use crate::store::tag;
 
 /// The most objects in the file. A common one takes some 500 bytes there.
 const MOST: u64 = 1_000_000;
@@ -141,8 +142,8 @@ impl Index {
             Known::Removed => return None,
             Known::Nothing => (Arc::new(self.read(key)?), true),
         };
+        let matches = entry.is_of(etag, modified);
         let modified = seconds(modified);
-        let matches = entry.etag == etag && entry.modified.is_none_or(|known| known == modified);
         let mut state = self.state.lock();
         let is_current = state.changes == changes;
         if matches && entry.modified.is_none() && is_current {
@@ -289,6 +290,16 @@ impl State {
 }
 
 impl Entry {
+    /// Whether it is of an object with this version and Last-Modified: of one without an ETag the
+    /// time decides.
+    fn is_of(&self, version: &str, modified: SystemTime) -> bool {
+        let modified = seconds(modified);
+        match tag::is_told(version) {
+            true => self.etag == version && self.modified.is_none_or(|known| known == modified),
+            false => self.modified == Some(modified),
+        }
+    }
+
     fn encode(&self) -> Option<Vec<u8>> {
         serde_json::to_vec(&(&self.etag, self.modified, &self.metadata)).ok()
     }

@@ -83,7 +83,7 @@ impl Kind {
             return;
         }
         if let (Some(now), Some(before)) = (self.object_mut(), before.object())
-            && now.etag == before.etag
+            && now.is_version(before)
             && now.facts.is_none()
         {
             now.facts.clone_from(&before.facts);
@@ -454,7 +454,7 @@ fn same_content(a: &Kind, b: &Kind) -> bool {
     match (a, b) {
         (Kind::Directory(_), Kind::Directory(_)) => true,
         (Kind::File(a), Kind::File(b)) | (Kind::Symlink(a), Kind::Symlink(b)) => {
-            a.etag == b.etag && a.size == b.size
+            a.is_version(b) && a.size == b.size
         }
         _ => false,
     }

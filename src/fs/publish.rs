@@ -229,7 +229,7 @@ impl FileSystem {
                             return self.is_ours(asker, draft, &snapshot, object).await;
                         }
                         Found::Earlier(object) => {
-                            let is_same = |base: &Object| base.etag == object.etag;
+                            let is_same = |base: &Object| base.is_version(&object);
                             // A copy may have been refused for its source.
                             let is_own = |remote: &Arc<Remote>| remote.key == snapshot.key;
                             if snapshot.base.as_ref().is_some_and(is_same)
@@ -244,6 +244,17 @@ impl FileSystem {
                             pause = (pause * 2).min(LONGEST_PAUSE);
                         }
                         Found::Foreign => return Err(StoreError::Changed.into()),
+                    }
+                }
+                StoreError::Untold(text) => {
+                    // What is there now is looked at instead.
+                    match self.compare(asker, draft, &snapshot).await? {
+                        Found::Ours(object) => {
+                            return self.is_ours(asker, draft, &snapshot, object).await;
+                        }
+                        Found::Earlier(_) | Found::Foreign => {
+                            return Err(StoreError::Untold(text).into());
+                        }
                     }
                 }
                 StoreError::NoUpload(text) => {
@@ -326,7 +337,7 @@ impl FileSystem {
                 Found::Earlier(found)
             }
             // Nothing has changed after all: another request of ours was in between.
-            _ if snapshot.base.as_ref().is_some_and(|b| b.etag == found.etag) => {
+            _ if snapshot.base.as_ref().is_some_and(|b| b.is_version(&found)) => {
                 Found::Earlier(found)
             }
             _ => Found::Foreign,

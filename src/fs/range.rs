@@ -76,7 +76,7 @@ impl FileSystem {
         }
         // It must be there now as it was at open.
         let now = self.bucket.head(asker, &source.key).await?;
-        if now.etag != source.object.etag {
+        if !now.is_version(&source.object) {
             return Err(StoreError::Changed.into());
         }
         let draft = self.attach(asker, &to, false).await?;

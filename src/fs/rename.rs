@@ -237,7 +237,7 @@ impl FileSystem {
         }
         let object = self.bucket.head(asker, &remote.key).await?;
         self.learned(&remote.key, &object);
-        if object.etag != remote.object.etag {
+        if !object.is_version(&remote.object) {
             return Err(StoreError::Changed.into());
         }
         Ok(Arc::new(Remote::new(

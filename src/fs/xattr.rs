@@ -7,7 +7,7 @@ use super::inodes::{Inode, ROOT};
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::{LIMIT, Metadata};
-use crate::store::{Object, StoreError};
+use crate::store::{Object, StoreError, tag};
 
 /// Where S3's own attributes are.
 const OF_S3: &str = "user.s3.";
@@ -134,7 +134,7 @@ impl FileSystem {
         };
         let facts = object.facts.as_deref().ok_or(FsError::NoData)?;
         let text = match name {
-            "etag" => Some(object.etag.trim_matches('"').to_owned()),
+            "etag" => tag::plain(&object.etag).map(str::to_owned),
             "version-id" => facts.version_id.clone(),
             "storage-class" => {
                 let class = facts.storage_class.clone();
@@ -142,7 +142,7 @@ impl FileSystem {
             }
             "content-type" => facts.content_type.clone(),
             "sse" => facts.sse.clone(),
-            "last-modified" => Some(crate::clock::rfc3339(object.modified)),
+            "last-modified" => object.written().map(crate::clock::rfc3339),
             "url" => Some(self.bucket.url(&key)),
             _ => None,
         };

@@ -185,11 +185,11 @@ impl Bucket {
         &self,
         lease: &Lease,
         key: &str,
-        etag: &str,
+        object: &Object,
         range: Range<u64>,
     ) -> Result<Body, Failure> {
         self.requests.get.fetch_add(1, Ordering::Relaxed);
-        lease.s3.get(key, etag, range).await
+        lease.s3.get(key, object, range).await
     }
 
     /// A lease on the live session, if there is one: for what must never wait for a person.
@@ -472,6 +472,7 @@ impl From<Failure> for StoreError {
             Kind::Unsupported => Self::Unsupported(failure.text),
             Kind::Garbled => Self::Garbled(failure.text),
             Kind::Signature => Self::Signature(failure.text),
+            Kind::Untold => Self::Untold(failure.text),
             Kind::Other => Self::Service(failure.text),
         }
     }

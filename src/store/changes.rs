@@ -47,13 +47,11 @@ impl Bucket {
         condition: &Condition,
     ) -> Result<String, StoreError> {
         let support = self.find_out().await;
-        let (checked, sent) = if support.holds_on_put(condition) {
-            (&Condition::Always, support.spell(condition))
-        } else {
-            (condition, Condition::Always)
-        };
+        let holds = support.holds_on_put(condition);
+        let (checked, sent) = divided(holds, condition);
+        let sent = support.spell(&sent);
         gated!(self, asker, Action::Write, key, put, |lease| async {
-            self.check(lease, key, checked).await?;
+            self.check(lease, key, &checked).await?;
             lease.s3.put(key, payload, header, &sent).await
         })
     }
@@ -94,9 +92,14 @@ impl Bucket {
         source: &Source,
         range: &Range<u64>,
     ) -> Result<String, StoreError> {
-        gated!(self, asker, Action::Write, key, copy, |lease| lease
-            .s3
-            .copy_part(key, upload, number, source, range))
+        let unsent = source.unsent();
+        gated!(self, asker, Action::Write, key, copy, |lease| async {
+            self.check(lease, &source.key, &unsent).await?;
+            let s3 = &lease.s3;
+            let copied = s3.copy_part(key, upload, number, source, range).await?;
+            self.check(lease, &source.key, &unsent).await?;
+            Ok(copied)
+        })
     }
 
     /// Puts the parts together. Returns the object's tag.
@@ -137,9 +140,19 @@ impl Bucket {
         condition: &Condition,
     ) -> Result<String, StoreError> {
         let (checked, sent) = divided(self.find_out().await.copy, condition);
+        let unsent = source.unsent();
         gated!(self, asker, Action::Write, key, copy, |lease| async {
             self.check(lease, key, &checked).await?;
-            lease.s3.copy(source, key, header, &sent).await
+            self.check(lease, &source.key, &unsent).await?;
+            let copied = lease.s3.copy(source, key, header, &sent).await?;
+            if source.key != key
+                && let Err(changed) = self.check(lease, &source.key, &unsent).await
+            {
+                // Of which version this is a copy, nobody knows.
+                lease.s3.delete(key, &Condition::Is(copied)).await?;
+                return Err(changed);
+            }
+            Ok(copied)
         })
     }
 
@@ -174,7 +187,7 @@ impl Bucket {
         };
         let kind = match (condition, found) {
             (Condition::Absent, None) => return Ok(()),
-            (Condition::Is(etag), Some(found)) if found.etag == *etag => return Ok(()),
+            (Condition::Is(version), Some(found)) if found.has_version(version) => return Ok(()),
             (Condition::Is(_), None) => Kind::NotFound,
             _ => Kind::Changed,
         };
@@ -185,7 +198,7 @@ impl Bucket {
 
 /// What is to be checked here of a condition, and what the store is told.
 fn divided(is_known: bool, condition: &Condition) -> (Condition, Condition) {
-    if is_known {
+    if is_known && condition.can_be_sent() {
         (Condition::Always, condition.clone())
     } else {
         (condition.clone(), Condition::Always)

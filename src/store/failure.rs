@@ -49,6 +49,8 @@ pub(crate) enum Kind {
     Garbled,
     /// Signed with a secret that does not belong to the access key.
     Signature,
+    /// An answer that leaves out, or garbles, what must be known. What was asked for may be done.
+    Untold,
     /// Anything else.
     Other,
 }
@@ -89,6 +91,20 @@ impl Failure {
             return Self::new(Kind::Unreachable(silent), generation, causes(error));
         };
         let status = response.status().as_u16();
+        if response.status().is_success() {
+            // Also a success that is an error inside.
+            let text = match error {
+                SdkError::ServiceError(_) => None,
+                _ => Some(format!(
+                    "HTTP {status}, and an answer that cannot be read ({}){}",
+                    causes(error),
+                    request_of(response, None)
+                )),
+            };
+            if let Some(text) = text {
+                return Self::new(Kind::Untold, generation, text);
+            }
+        }
         let code = error.code().unwrap_or_default();
         let region = response.headers().get("x-amz-bucket-region");
         let kind = classify(status, code, region);
@@ -101,11 +117,15 @@ impl Failure {
         }
         let meta = error.meta();
         let request = meta.request_id().or(meta.extended_request_id());
-        if let Some(id) = request.or_else(|| response.headers().get("x-amz-request-id")) {
-            text.push_str(&format!(" (request {})", tame(id)));
-        }
+        text.push_str(&request_of(response, request));
         Self::new(kind, generation, text)
     }
+}
+
+/// The id by which the store's operator finds a request, for people.
+fn request_of(response: &HttpResponse, told: Option<&str>) -> String {
+    let id = told.or_else(|| response.headers().get("x-amz-request-id"));
+    id.map_or_else(String::new, |id| format!(" (request {})", tame(id)))
 }
 
 fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {

@@ -1,6 +1,8 @@
 //! The bucket, as the filesystem sees it: keys, pages of keys, and bytes.
 //!
 //! - [`s3`] sends single requests, signed by a given session, and knows no other.
+//! - [`told`] is what an answer tells of an object, [`mod@tag`] which version that is, and
+//!   [`headers`] puts into form what the SDK could not read.
 //! - [`failure`] reads S3's refusals: one small enum out of status, code and silence.
 //! - [`verdict`] decides what a refusal means: replay, renew the session, or a real no.
 //! - [`bucket`] is the gate: every request of the filesystem passes it, knows the generation it
@@ -12,12 +14,15 @@
 pub(crate) mod bucket;
 pub(crate) mod changes;
 pub(crate) mod failure;
+mod headers;
 pub(crate) mod inspect;
 pub(crate) mod limit;
 pub(crate) mod metadata;
 pub(crate) mod policy;
 pub(crate) mod s3;
 pub(crate) mod support;
+pub(crate) mod tag;
+mod told;
 pub(crate) mod verdict;
 pub(crate) mod write;
 
@@ -37,9 +42,10 @@ use crate::auth::AuthError;
 pub(crate) struct Object {
     /// Its size in bytes.
     pub(crate) size: u64,
-    /// When it was last written.
+    /// When it was last written: see [`Self::written`].
     pub(crate) modified: SystemTime,
-    /// Which version of it: equal tags, equal bytes. As S3 spells it, with quotes.
+    /// Which version of it, as [`mod@tag`] spells it: equal versions, equal bytes. Empty for what is
+    /// not stored yet, or only remembered.
     pub(crate) etag: String,
     /// What only HEAD tells; `None` if a listing is all that is known.
     #[serde(with = "shared")]
@@ -56,6 +62,14 @@ impl Facts {
 }
 
 impl Object {
+    /// The time of an object whose store does not tell one.
+    pub(crate) const UNDATED: SystemTime = SystemTime::UNIX_EPOCH;
+
+    /// When it was last written; `None` if the store does not tell.
+    pub(crate) fn written(&self) -> Option<SystemTime> {
+        (self.modified != Self::UNDATED).then_some(self.modified)
+    }
+
     /// What stands where nothing is stored yet.
     pub(crate) fn nothing() -> Self {
         Self {
@@ -181,6 +195,10 @@ pub(crate) enum StoreError {
     /// The store does not know this kind of request or condition.
     #[error("the store does not support this: {0}")]
     Unsupported(String),
+    /// The store has answered, and left out or garbled what must be known; a change may have been
+    /// made all the same.
+    #[error("{0}")]
+    Untold(String),
     /// The bytes did not arrive as they were sent.
     #[error("the bytes changed on their way: {0}")]
     Garbled(String),

@@ -3,7 +3,8 @@
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
@@ -11,18 +12,22 @@ use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
     StalledStreamProtectionConfig,
 };
-use aws_sdk_s3::primitives::{ByteStream, DateTime};
+use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::RequestPayer;
 use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
+use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::{Failure, Kind};
 use super::limit::Limit;
-use super::write::{Settings, facts, tag};
-use super::{Entry, Object, Page, Query};
+use super::metadata::Metadata;
+use super::told::{self, Told};
+use super::write::Settings;
+use super::{Entry, Facts, Object, Page, Query, headers, tag};
 use crate::auth::{Generation, Session};
 use crate::aws::Aws;
+use crate::words::tame;
 
 /// How long one attempt may take until its answer begins.
 const ATTEMPT: Duration = Duration::from_secs(30);
@@ -35,6 +40,12 @@ const STALL: Duration = Duration::from_secs(20);
 
 /// The first pause before a request is sent again, as the SDK has it.
 pub(crate) const PAUSE: Duration = Duration::from_secs(1);
+
+/// How often an object is looked at that is replaced between two looks.
+const LOOKS: u32 = 3;
+
+/// How many HEADs are asked at once for what a listing does not tell.
+const HEADS: usize = 32;
 
 /// How S3 is reached.
 #[derive(Debug, Clone)]
@@ -68,6 +79,47 @@ pub(crate) struct S3 {
     pub(super) settings: Arc<Settings>,
     download: Arc<Limit>,
     slots: Arc<Semaphore>,
+    /// The store has objects without ETags: what it tells besides has to do.
+    untagged: Arc<AtomicBool>,
+}
+
+/// A line of a listing, as it is told.
+enum Listed {
+    Object(String, Told),
+    Prefix(String),
+}
+
+impl Listed {
+    fn key(&self) -> &str {
+        match self {
+            Self::Object(key, _) | Self::Prefix(key) => key,
+        }
+    }
+}
+
+/// What the answer to HEAD or GET tells besides size, time and tag, from either type of the SDK.
+macro_rules! facts {
+    ($output:ident) => {{
+        let metadata = $output.metadata.unwrap_or_default();
+        let pairs = metadata
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        Facts {
+            posix: Metadata::read(pairs),
+            content_type: $output.content_type,
+            cache_control: $output.cache_control,
+            content_disposition: $output.content_disposition,
+            content_encoding: $output.content_encoding,
+            content_language: $output.content_language,
+            storage_class: $output.storage_class.map(|class| class.as_str().to_owned()),
+            sse: $output
+                .server_side_encryption
+                .map(|sse| sse.as_str().to_owned()),
+            sse_kms_key_id: $output.ssekms_key_id,
+            version_id: $output.version_id,
+            complete: true,
+        }
+    }};
 }
 
 /// Bytes that are on their way.
@@ -84,7 +136,7 @@ impl Body {
         if let Ok(bytes) = &chunk {
             self.limit.take(bytes.len() as u64).await;
         }
-        Some(chunk.map_err(|error| crate::words::tame(&error.to_string())))
+        Some(chunk.map_err(|error| tame(&error.to_string())))
     }
 }
 
@@ -116,6 +168,7 @@ impl S3 {
             // The clock is corrected for all services at once; doing it twice would undo it.
             .disable_clock_skew_correction(true)
             .interceptor(endpoint.aws.timekeeper())
+            .interceptor(headers::Reader)
             .retry_classifier(TooSkewed)
             .region(Region::new(endpoint.region.clone()))
             .use_fips(endpoint.aws.endpoints.fips)
@@ -144,6 +197,7 @@ impl S3 {
             settings: Arc::new(endpoint.settings.clone()),
             download: Arc::clone(&endpoint.download),
             slots,
+            untagged: Arc::default(),
         }
     }
 
@@ -154,85 +208,170 @@ impl S3 {
 
     /// What the object of this key is.
     ///
-    /// HEAD's refusals have no body: a bare 400 or 403 is asked again as a GET of one byte,
-    /// whose answer has a code.
+    /// HEAD may leave something out, and its refusals have no body: then a GET of one byte is asked,
+    /// and after that a listing. See [`told`](super::told).
+    ///
+    /// Errors: [`Kind::Untold`] if none of them tells the size, and a tag or a time.
     pub(crate) async fn head(&self, key: &str) -> Result<Object, Failure> {
-        let answer = {
-            let _slot = self.slot().await?;
-            self.client
-                .head_object()
-                .bucket(&*self.bucket)
-                .key(key)
-                .set_request_payer(self.payer())
-                .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
-                .send()
-                .await
-        };
-        match answer {
-            Ok(output) => Ok(facts(output)),
-            Err(error) => {
-                let failure = Failure::read(self.generation, &error);
-                match failure.kind {
-                    Kind::Bare => self.probe(key).await,
-                    _ => Err(failure),
-                }
+        for _ in 0..LOOKS {
+            let mut told = match self.ask_head(key).await {
+                Ok(told) => told,
+                Err(failure) if is_to_be_asked_again(&failure) => Told::default(),
+                Err(failure) => return Err(failure),
+            };
+            if !self.is_enough(&told) {
+                told = match told.and(self.ask_get(key).await?) {
+                    Some(told) => told,
+                    // It was replaced in between.
+                    None => continue,
+                };
             }
+            if !self.is_enough(&told) {
+                told = match self.ask_list(key).await {
+                    Ok(listed) => match (told.clone().and(listed), told.object()) {
+                        (Some(told), _) => told,
+                        // A store whose listings have times of their own.
+                        (None, Some(_)) => told,
+                        (None, None) => continue,
+                    },
+                    // Who may read need not be allowed to list.
+                    Err(failure) if failure.kind != Kind::NotFound && told.object().is_some() => {
+                        tracing::debug!("{key}: {}", failure.text);
+                        told
+                    }
+                    Err(failure) => return Err(failure),
+                };
+            }
+            let Some(object) = told.object() else {
+                let text = format!(
+                    "{}: neither HEAD nor GET nor a listing tells {}: nothing can be done with \
+                     an object of which that is unknown. A proxy between here and the store may \
+                     take it out: try the store's own address (--endpoint-url)",
+                    tame(key),
+                    told.missing()
+                );
+                return Err(Failure::new(Kind::Untold, self.generation, text));
+            };
+            if told.etag.is_none() {
+                self.untagged.store(true, Ordering::Relaxed);
+            }
+            return Ok(object);
         }
+        let text = format!("{}: it changes all the time", tame(key));
+        Err(Failure::new(Kind::Busy, self.generation, text))
     }
 
-    /// HEAD by way of GET: one byte, for the sake of the error's body.
-    async fn probe(&self, key: &str) -> Result<Object, Failure> {
+    /// Whether what is told of an object is all that can be had.
+    fn is_enough(&self, told: &Told) -> bool {
+        told.is_whole() || (self.untagged.load(Ordering::Relaxed) && told.object().is_some())
+    }
+
+    async fn ask_head(&self, key: &str) -> Result<Told, Failure> {
         let _slot = self.slot().await?;
-        let request = self
-            .client
-            .get_object()
-            .bucket(&*self.bucket)
-            .key(key)
+        let request = self.client.head_object().bucket(&*self.bucket).key(key);
+        let request = request
+            .set_request_payer(self.payer())
+            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone());
+        let output = request
+            .send()
+            .await
+            .map_err(|error| Failure::read(self.generation, &error))?;
+        let (size, modified) = (output.content_length, output.last_modified);
+        let etag = output.e_tag.clone();
+        let facts = facts!(output);
+        Ok(Told::new(size, modified, etag.as_deref(), Some(facts)))
+    }
+
+    /// HEAD by way of GET: one byte, for the sake of `Content-Range`, and of the error's body.
+    async fn ask_get(&self, key: &str) -> Result<Told, Failure> {
+        let _slot = self.slot().await?;
+        let request = self.client.get_object().bucket(&*self.bucket).key(key);
+        let request = request
             .set_request_payer(self.payer())
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .range("bytes=0-0");
         match request.send().await {
             Ok(output) => {
-                // `bytes 0-0/1234`: the size stands behind the slash.
-                let total = output
-                    .content_range()
-                    .and_then(|r| r.rsplit('/').next()?.parse().ok());
-                Ok(Object {
-                    size: total.unwrap_or_else(|| size(output.content_length)),
-                    modified: time(output.last_modified),
-                    etag: tag(output.e_tag),
-                    facts: None,
-                })
+                let size = match &output.content_range {
+                    Some(range) => told::total(range).and_then(|total| i64::try_from(total).ok()),
+                    // The range was overlooked: this is the length of all of it.
+                    None => output.content_length,
+                };
+                let (modified, etag) = (output.last_modified, output.e_tag.clone());
+                let facts = facts!(output);
+                Ok(Told::new(size, modified, etag.as_deref(), Some(facts)))
             }
             Err(error) => {
                 let failure = Failure::read(self.generation, &error);
-                // Only an object without a single byte has no byte 0: its listing tells the rest.
-                match failure.kind {
-                    Kind::Range => self.entry(key).await,
-                    _ => Err(failure),
+                if failure.kind != Kind::Range {
+                    return Err(failure);
                 }
+                // Only an object without a single byte has no byte 0: `bytes */0`.
+                let headers = error.raw_response().map(|response| response.headers());
+                let range = headers.and_then(|headers| headers.get("content-range"));
+                let size = range.and_then(told::total);
+                let size = size.and_then(|size| i64::try_from(size).ok());
+                Ok(Told::new(size, None, None, None))
             }
         }
     }
 
     /// What a listing says about exactly this key.
-    pub(crate) async fn entry(&self, key: &str) -> Result<Object, Failure> {
+    async fn ask_list(&self, key: &str) -> Result<Told, Failure> {
         // A key sorts before everything that it is a prefix of.
-        let page = self
-            .list(&Query {
-                prefix: key.to_owned(),
-                limit: Some(1),
-                ..Query::default()
-            })
-            .await?;
-        match page.entries.into_iter().next() {
-            Some(Entry::Object(found, object)) if found == key => Ok(object),
+        let query = Query {
+            prefix: key.to_owned(),
+            limit: Some(1),
+            ..Query::default()
+        };
+        match self.page(&query).await?.0.into_iter().next() {
+            Some(Listed::Object(found, told)) if found == key => Ok(told),
             _ => Err(Failure::new(Kind::NotFound, self.generation, "not listed")),
         }
     }
 
-    /// One page of keys.
+    /// What a listing says about exactly this key.
+    pub(crate) async fn entry(&self, key: &str) -> Result<Object, Failure> {
+        match self.ask_list(key).await?.object() {
+            Some(object) => Ok(object),
+            None => self.head(key).await,
+        }
+    }
+
+    /// One page of keys. What it leaves out of an object is asked for with HEAD.
     pub(crate) async fn list(&self, query: &Query) -> Result<Page, Failure> {
+        let (listed, next) = self.page(query).await?;
+        let entries = stream::iter(listed).map(|listed| async {
+            let (key, told) = match listed {
+                Listed::Prefix(prefix) => return Ok(Some(Entry::Prefix(prefix))),
+                Listed::Object(key, told) => (key, told),
+            };
+            if self.is_enough(&told)
+                && let Some(object) = told.object()
+            {
+                return Ok(Some(Entry::Object(key, object)));
+            }
+            match self.head(&key).await {
+                Ok(object) => Ok(Some(Entry::Object(key, object))),
+                Err(failure) if failure.kind == Kind::NotFound => Ok(None),
+                Err(failure) => match (failure.kind.clone(), told.object()) {
+                    // What may be listed need not be readable.
+                    (Kind::Denied | Kind::Bare, Some(object)) => {
+                        Ok(Some(Entry::Object(key, object)))
+                    }
+                    _ => Err(failure),
+                },
+            }
+        });
+        let entries: Vec<Option<Entry>> = entries.buffered(HEADS).try_collect().await?;
+        Ok(Page {
+            entries: entries.into_iter().flatten().collect(),
+            next,
+        })
+    }
+
+    /// One page of keys as the store tells it, sorted, and the token of the next one.
+    async fn page(&self, query: &Query) -> Result<(Vec<Listed>, Option<String>), Failure> {
         let _slot = self.slot().await?;
         let answer = self
             .client
@@ -249,46 +388,35 @@ impl S3 {
             .map_err(|error| Failure::read(self.generation, &error))?;
         let prefixes = answer.common_prefixes.unwrap_or_default();
         let objects = answer.contents.unwrap_or_default();
-        let mut entries = Vec::with_capacity(prefixes.len() + objects.len());
-        entries.extend(
-            prefixes
-                .into_iter()
-                .filter_map(|p| p.prefix)
-                .map(Entry::Prefix),
-        );
+        let prefixes = prefixes.into_iter().filter_map(|p| p.prefix);
+        let mut listed: Vec<Listed> = prefixes.map(Listed::Prefix).collect();
         for object in objects {
-            let facts = Object {
-                size: size(object.size),
-                modified: time(object.last_modified),
-                etag: tag(object.e_tag),
-                facts: None,
-            };
+            let etag = object.e_tag.as_deref();
+            let told = Told::new(object.size, object.last_modified, etag, None);
             if let Some(key) = object.key {
-                entries.push(Entry::Object(key, facts));
+                listed.push(Listed::Object(key, told));
             }
         }
-        entries.sort_by(|a, b| a.key().cmp(b.key()));
+        listed.sort_by(|a, b| a.key().cmp(b.key()));
         let next = answer.next_continuation_token;
-        Ok(Page {
-            entries,
-            next: next.filter(|_| answer.is_truncated == Some(true)),
-        })
+        Ok((listed, next.filter(|_| answer.is_truncated == Some(true))))
     }
 
-    /// The bytes of a range, if the object still has this tag.
+    /// The bytes of a range, if the object is still this version.
     pub(crate) async fn get(
         &self,
         key: &str,
-        etag: &str,
+        object: &Object,
         range: Range<u64>,
     ) -> Result<Body, Failure> {
         let slot = self.slot().await?;
+        let condition = tag::is_strong(&object.etag).then(|| object.etag.clone());
         let answer = self
             .client
             .get_object()
             .bucket(&*self.bucket)
             .key(key)
-            .set_if_match((!etag.is_empty()).then(|| etag.to_owned()))
+            .set_if_match(condition)
             .set_request_payer(self.payer())
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .range(format!(
@@ -304,20 +432,57 @@ impl S3 {
         let starts = answer.content_range().map_or(0, range_start);
         if starts != range.start {
             let text = format!(
-                "asked for bytes from {}, got them from {starts}",
+                "{}: asked for bytes from {}, got them from {starts}",
+                tame(key),
                 range.start
             );
             return Err(Failure::new(Kind::Other, self.generation, text));
         }
-        let told = tag(answer.e_tag.clone());
-        if !told.is_empty() && !etag.is_empty() && told != etag {
-            return Err(Failure::new(Kind::Changed, self.generation, "another ETag"));
+        let size = match answer.content_range() {
+            Some(range) => told::total(range).and_then(|total| i64::try_from(total).ok()),
+            None => answer.content_length,
+        };
+        let told = Told::new(size, answer.last_modified, answer.e_tag.as_deref(), None);
+        let is_it = told.size.is_none_or(|size| size == object.size)
+            && match (&told.etag, told.modified) {
+                (Some(tag), _) if tag::is_told(&object.etag) => tag::is_same(tag, &object.etag),
+                (_, Some(modified)) if !tag::is_told(&object.etag) => {
+                    tag::stand_in(modified, object.size) == object.etag
+                }
+                // It does not say which version these bytes are of: nothing else may be there.
+                _ => {
+                    drop(slot);
+                    return self.unsaid(key, object, answer.body).await;
+                }
+            };
+        if !is_it {
+            let text = "it is another version by now";
+            return Err(Failure::new(Kind::Changed, self.generation, text));
         }
-        Ok(Body {
-            stream: answer.body,
+        Ok(self.body(answer.body, slot))
+    }
+
+    /// The bytes of an answer that does not say of which version they are: a version that is there
+    /// before and after the answer began is theirs.
+    async fn unsaid(
+        &self,
+        key: &str,
+        object: &Object,
+        stream: ByteStream,
+    ) -> Result<Body, Failure> {
+        if !self.head(key).await?.is_version(object) {
+            let text = "it is another version by now";
+            return Err(Failure::new(Kind::Changed, self.generation, text));
+        }
+        Ok(self.body(stream, self.slot().await?))
+    }
+
+    fn body(&self, stream: ByteStream, slot: OwnedSemaphorePermit) -> Body {
+        Body {
+            stream,
             limit: Arc::clone(&self.download),
             _slot: slot,
-        })
+        }
     }
 
     /// Who pays, if not the owner of the bucket.
@@ -355,20 +520,20 @@ impl ClassifyRetry for TooSkewed {
     }
 }
 
+/// Whether HEAD has only shown that it cannot tell: its refusals have no body, and an answer that
+/// cannot be read may be one to HEAD alone. hyper calls a length that is no number a broken connection.
+fn is_to_be_asked_again(failure: &Failure) -> bool {
+    match failure.kind {
+        Kind::Bare | Kind::Untold => true,
+        Kind::Unreachable(_) => failure.text.contains("content-length"),
+        _ => false,
+    }
+}
+
 /// The first byte of `bytes 100-199/1234` (RFC 9110, 14.4); what cannot be read starts nowhere.
 fn range_start(header: &str) -> u64 {
     header
         .strip_prefix("bytes ")
         .and_then(|range| range.split('-').next()?.parse().ok())
         .unwrap_or(u64::MAX)
-}
-
-pub(super) fn size(length: Option<i64>) -> u64 {
-    u64::try_from(length.unwrap_or_default()).unwrap_or_default()
-}
-
-pub(super) fn time(stamp: Option<DateTime>) -> SystemTime {
-    stamp
-        .and_then(|stamp| SystemTime::try_from(stamp).ok())
-        .unwrap_or(SystemTime::UNIX_EPOCH)
 }

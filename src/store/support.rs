@@ -235,7 +235,8 @@ fn honoured(answer: Result<(), Failure>) -> Result<bool, Failure> {
         Ok(()) => Ok(false),
         Err(failure) => match failure.kind {
             Kind::Changed | Kind::NotFound => Ok(true),
-            Kind::Unsupported => Ok(false),
+            // What was stored has no ETag that was told.
+            Kind::Unsupported | Kind::Untold => Ok(false),
             _ => Err(failure),
         },
     }

@@ -11,7 +11,8 @@ use std::time::Duration;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{
-    CompletedMultipartUpload, CompletedPart, MetadataDirective, ServerSideEncryption, StorageClass,
+    CompletedMultipartUpload, CompletedPart, MetadataDirective, Part, ServerSideEncryption,
+    StorageClass,
 };
 use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use base64::Engine;
@@ -20,9 +21,9 @@ use bytes::Bytes;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::failure::{Failure, Kind};
-use super::metadata::Metadata;
 use super::s3::{REQUEST, S3};
-use super::{Facts, Object};
+use super::{Facts, tag};
+use crate::words::tame;
 
 /// How slow an upload may be before it is given up, in bytes per second.
 const SLOWEST: u64 = 32 << 10;
@@ -45,11 +46,20 @@ pub(crate) enum Condition {
     Always,
     /// If nothing is there: `If-None-Match: *`.
     Absent,
-    /// If this is there, by its tag: `If-Match`.
+    /// If this version is there, as [`mod@tag`] spells it: `If-Match`.
     Is(String),
 }
 
 impl Condition {
+    /// Whether it can be left to a store that knows conditions: not one with a version that has no
+    /// strong ETag.
+    pub(super) fn can_be_sent(&self) -> bool {
+        match self {
+            Self::Is(version) => tag::is_strong(version),
+            Self::Always | Self::Absent => true,
+        }
+    }
+
     fn if_match(&self) -> Option<String> {
         match self {
             Self::Is(etag) => Some(etag.clone()),
@@ -148,6 +158,21 @@ pub(crate) struct Source {
     pub(crate) etag: String,
 }
 
+impl Source {
+    /// The condition that the store is told; `None` for a version that it would not know.
+    fn condition(&self) -> Option<String> {
+        tag::is_strong(&self.etag).then(|| self.etag.clone())
+    }
+
+    /// What has to be checked by HEAD, before the store copies and after.
+    pub(super) fn unsent(&self) -> Condition {
+        match self.condition() {
+            Some(_) => Condition::Always,
+            None => Condition::Is(self.etag.clone()),
+        }
+    }
+}
+
 /// A part that S3 has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Stored {
@@ -165,15 +190,6 @@ pub(crate) struct Settings {
     pub(crate) acl: Option<String>,
     pub(crate) requester_pays: bool,
     pub(crate) expected_bucket_owner: Option<String>,
-}
-
-/// A tag as RFC 9110 has it. Ceph leaves the quotes out where it has copied an object or put its
-/// parts together.
-pub(super) fn tag(told: Option<String>) -> String {
-    match told.unwrap_or_default() {
-        bare if !bare.is_empty() && !bare.contains('"') => format!("\"{bare}\""),
-        tag => tag,
-    }
 }
 
 /// The options that every request that creates an object takes, in the same words.
@@ -227,7 +243,7 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        Ok(tag(answer.e_tag))
+        self.tagged(key, answer.e_tag)
     }
 
     /// Begins a multipart upload. Returns its id.
@@ -274,7 +290,45 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        Ok(answer.e_tag.unwrap_or_default())
+        match self.part_tagged(key, number, answer.e_tag) {
+            Err(untold) => {
+                self.listed_part(key, upload, number, payload.len(), untold)
+                    .await
+            }
+            told => told,
+        }
+    }
+
+    /// The tag of a part that the answer to its sending did not tell, from the list of parts: if that
+    /// has as many bytes as were sent.
+    async fn listed_part(
+        &self,
+        key: &str,
+        upload: &str,
+        number: i32,
+        size: u64,
+        untold: Failure,
+    ) -> Result<String, Failure> {
+        let request = self.client.list_parts().bucket(&*self.bucket).key(key);
+        let answer = request
+            .upload_id(upload)
+            .part_number_marker((number - 1).to_string())
+            .max_parts(1)
+            .set_request_payer(self.payer())
+            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
+            .send()
+            .await;
+        let Ok(answer) = answer else {
+            return Err(untold);
+        };
+        let is_it = |part: &Part| {
+            part.part_number == Some(number)
+                && part.size.and_then(|size| u64::try_from(size).ok()) == Some(size)
+        };
+        let part = answer.parts.unwrap_or_default().into_iter().find(is_it);
+        let told = part.and_then(|part| part.e_tag);
+        told.filter(|etag| tag::read(Some(etag)).is_some())
+            .ok_or(untold)
     }
 
     /// Has S3 copy a range of an object into a part. Returns the part's tag.
@@ -295,7 +349,7 @@ impl S3 {
             .upload_id(upload)
             .part_number(number)
             .copy_source(self.copy_source(&source.key))
-            .copy_source_if_match(&source.etag)
+            .set_copy_source_if_match(source.condition())
             .copy_source_range(format!(
                 "bytes={}-{}",
                 range.start,
@@ -311,7 +365,7 @@ impl S3 {
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
         let result = answer.copy_part_result;
-        Ok(result.and_then(|part| part.e_tag).unwrap_or_default())
+        self.part_tagged(key, number, result.and_then(|part| part.e_tag))
     }
 
     /// Puts the parts together. Returns the object's tag.
@@ -346,7 +400,7 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        Ok(tag(answer.e_tag))
+        self.tagged(key, answer.e_tag)
     }
 
     /// Throws an upload away; one that is gone already is thrown away.
@@ -384,7 +438,7 @@ impl S3 {
         let answer = creating!(request, self.settings, header)
             .metadata_directive(MetadataDirective::Replace)
             .copy_source(self.copy_source(&source.key))
-            .copy_source_if_match(&source.etag)
+            .set_copy_source_if_match(source.condition())
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
             .set_request_payer(self.payer())
@@ -397,7 +451,7 @@ impl S3 {
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
         let result = answer.copy_object_result;
-        Ok(tag(result.and_then(|copied| copied.e_tag)))
+        self.tagged(key, result.and_then(|copied| copied.e_tag))
     }
 
     /// Deletes an object. Without a condition, one that is not there is deleted already.
@@ -416,6 +470,30 @@ impl S3 {
         Ok(())
     }
 
+    /// The tag of what was stored. Without one, whoever stored it has to look at what is there.
+    fn tagged(&self, key: &str, told: Option<String>) -> Result<String, Failure> {
+        tag::read(told.as_deref()).ok_or_else(|| {
+            let text = format!(
+                "{}: stored, and the store does not tell its ETag",
+                tame(key)
+            );
+            Failure::new(Kind::Untold, self.generation, text)
+        })
+    }
+
+    /// The tag of a part, without which an upload cannot be completed.
+    fn part_tagged(&self, key: &str, number: i32, told: Option<String>) -> Result<String, Failure> {
+        told.filter(|etag| tag::read(Some(etag)).is_some())
+            .ok_or_else(|| {
+                let text = format!(
+                    "{}: the store has taken part {number} and does not tell its ETag, so the \
+                     upload cannot be completed",
+                    tame(key)
+                );
+                Failure::new(Kind::Untold, self.generation, text)
+            })
+    }
+
     fn copy_source(&self, key: &str) -> String {
         let path = format!("{}/{key}", self.bucket);
         percent_encode(path.as_bytes(), COPY_SOURCE).to_string()
@@ -427,34 +505,5 @@ impl S3 {
 
     fn local(&self, text: String) -> Failure {
         Failure::new(Kind::Other, self.generation, text)
-    }
-}
-
-/// The facts of a HEAD.
-pub(super) fn facts(output: aws_sdk_s3::operation::head_object::HeadObjectOutput) -> Object {
-    let metadata = output.metadata.unwrap_or_default();
-    let pairs = metadata
-        .iter()
-        .map(|(name, value)| (name.as_str(), value.as_str()));
-    let facts = Facts {
-        content_type: output.content_type,
-        cache_control: output.cache_control,
-        content_disposition: output.content_disposition,
-        content_encoding: output.content_encoding,
-        content_language: output.content_language,
-        storage_class: output.storage_class.map(|class| class.as_str().to_owned()),
-        sse: output
-            .server_side_encryption
-            .map(|sse| sse.as_str().to_owned()),
-        sse_kms_key_id: output.ssekms_key_id,
-        version_id: output.version_id,
-        posix: Metadata::read(pairs),
-        complete: true,
-    };
-    Object {
-        size: super::s3::size(output.content_length),
-        modified: super::s3::time(output.last_modified),
-        etag: tag(output.e_tag),
-        facts: Some(facts.into()),
     }
 }

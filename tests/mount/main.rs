@@ -25,5 +25,6 @@ mod refusing;
 mod secrets;
 mod storing;
 mod systemd;
+mod unknown;
 mod waiting;
 mod writing;

@@ -7,8 +7,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderMap, Response, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use parking_lot::RwLock;
+use s3s::dto::{Timestamp, TimestampFormat};
 
 use crate::body::ServedBody;
 use crate::counts::Kind;
@@ -21,6 +22,19 @@ pub enum Habit {
     /// HEAD is answered without Content-Length, which RFC 9110 (8.6) allows: Cloudflare's R2,
     /// StorageGRID and proxies that compress.
     HeadWithoutLength,
+    /// Nothing but listings tells an ETag: gateways that strip it.
+    HeadersWithoutEtag,
+    /// Listings tell no ETag: s3s-fs 0.14.1.
+    ListWithoutEtag,
+    /// Listings tell no Size.
+    ListWithoutSize,
+    /// The ETag of every header is weak, `W/"..."`: proxies that compress (nginx, Cloudflare).
+    WeakEtags,
+    /// Last-Modified has the form of ISO 8601.
+    IsoDates,
+    /// Answers about an object have headers that no typed reader takes: metadata in ISO-8859-1, an
+    /// Object Lock date that is none, two Content-Types.
+    OddHeaders,
 }
 
 /// A handle to the habits. All of it can be called at any time from any thread.
@@ -55,8 +69,19 @@ impl Habits {
         if self.on.read().is_empty() {
             return response;
         }
-        let (mut parts, document) = response.into_parts();
+        let (mut parts, mut document) = response.into_parts();
         self.change_headers(&mut parts.headers, call);
+        if call.kind == Kind::List {
+            for (habit, element) in [
+                (Habit::ListWithoutEtag, "ETag"),
+                (Habit::ListWithoutSize, "Size"),
+            ] {
+                if self.has(habit) {
+                    document = without(&document, element);
+                    parts.headers.remove(header::CONTENT_LENGTH);
+                }
+            }
+        }
         Response::from_parts(parts, document)
     }
 
@@ -67,5 +92,55 @@ impl Habits {
         if call.kind == Kind::Head && self.has(Habit::HeadWithoutLength) {
             headers.remove(header::CONTENT_LENGTH);
         }
+        if self.has(Habit::HeadersWithoutEtag) {
+            headers.remove(header::ETAG);
+        }
+        let text = |headers: &HeaderMap, name| {
+            let value: Option<&HeaderValue> = headers.get(name);
+            value
+                .and_then(|value| value.to_str().ok())
+                .map(str::to_owned)
+        };
+        if self.has(Habit::WeakEtags)
+            && let Some(tag) = text(headers, header::ETAG)
+            && let Ok(weak) = HeaderValue::try_from(format!("W/{tag}"))
+        {
+            headers.insert(header::ETAG, weak);
+        }
+        if self.has(Habit::IsoDates)
+            && let Some(date) = text(headers, header::LAST_MODIFIED)
+            && let Ok(date) = Timestamp::parse(TimestampFormat::HttpDate, &date)
+        {
+            let mut iso = Vec::new();
+            let _ = date.format(TimestampFormat::DateTime, &mut iso);
+            if let Ok(iso) = HeaderValue::from_bytes(&iso) {
+                headers.insert(header::LAST_MODIFIED, iso);
+            }
+        }
+        if matches!(call.kind, Kind::Head | Kind::Get) && self.has(Habit::OddHeaders) {
+            let odd = [
+                ("x-amz-meta-author", &b"J\xf6rg"[..]),
+                ("x-amz-object-lock-retain-until-date", b"for ever"),
+                ("x-amz-mp-parts-count", b"many"),
+                ("content-type", b"text/odd"),
+            ];
+            for (name, value) in odd {
+                if let Ok(value) = HeaderValue::from_bytes(value) {
+                    headers.append(HeaderName::from_static(name), value);
+                }
+            }
+        }
     }
+}
+
+/// A document without any element of a name, which has text in it and no other elements.
+fn without(document: &Bytes, element: &str) -> Bytes {
+    let text = String::from_utf8_lossy(document);
+    let (begin, end) = (format!("<{element}>"), format!("</{element}>"));
+    let mut parts = text.split(&begin);
+    let mut rest: String = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        rest.push_str(part.split_once(&end).map_or(part, |(_, behind)| behind));
+    }
+    Bytes::from(rest)
 }
