@@ -400,6 +400,11 @@ impl Attempt<'_> {
                 self.note();
                 return Err(failure.into());
             }
+            // Who stores something names it.
+            Kind::Untold if self.scope.action != Action::Write => {
+                let key = crate::words::tame(&self.scope.key);
+                return Err(StoreError::Untold(format!("{key}: {}", failure.text)));
+            }
             _ => return Err(failure.into()),
         };
         let requests = &self.bucket.requests;

@@ -91,21 +91,16 @@ impl Failure {
             return Self::new(Kind::Unreachable(silent), generation, causes(error));
         };
         let status = response.status().as_u16();
-        if response.status().is_success() {
-            // Also a success that is an error inside.
-            let text = match error {
-                SdkError::ServiceError(_) => None,
-                _ => Some(format!(
-                    "HTTP {status}, and an answer that cannot be read ({}){}",
-                    causes(error),
-                    request_of(response, None)
-                )),
-            };
-            if let Some(text) = text {
-                return Self::new(Kind::Untold, generation, text);
-            }
-        }
         let code = error.code().unwrap_or_default();
+        if response.status().is_success() && code.is_empty() {
+            // Not an error inside of a success, which has a code: the SDK cannot read it.
+            let text = format!(
+                "HTTP {status}, and an answer that cannot be read ({}){}",
+                causes(error),
+                request_of(response, None)
+            );
+            return Self::new(Kind::Untold, generation, text);
+        }
         let region = response.headers().get("x-amz-bucket-region");
         let kind = classify(status, code, region);
         let mut text = format!("HTTP {status}");

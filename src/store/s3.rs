@@ -244,10 +244,9 @@ impl S3 {
             }
             let Some(object) = told.object() else {
                 let text = format!(
-                    "{}: neither HEAD nor GET nor a listing tells {}: nothing can be done with \
+                    "neither HEAD nor GET nor a listing tells {}: nothing can be done with \
                      an object of which that is unknown. A proxy between here and the store may \
                      take it out: try the store's own address (--endpoint-url)",
-                    tame(key),
                     told.missing()
                 );
                 return Err(Failure::new(Kind::Untold, self.generation, text));

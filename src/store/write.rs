@@ -23,7 +23,6 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use super::failure::{Failure, Kind};
 use super::s3::{REQUEST, S3};
 use super::{Facts, tag};
-use crate::words::tame;
 
 /// How slow an upload may be before it is given up, in bytes per second.
 const SLOWEST: u64 = 32 << 10;
@@ -243,7 +242,7 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        self.tagged(key, answer.e_tag)
+        self.tagged(answer.e_tag)
     }
 
     /// Begins a multipart upload. Returns its id.
@@ -290,7 +289,7 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        match self.part_tagged(key, number, answer.e_tag) {
+        match self.part_tagged(number, answer.e_tag) {
             Err(untold) => {
                 self.listed_part(key, upload, number, payload.len(), untold)
                     .await
@@ -365,7 +364,7 @@ impl S3 {
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
         let result = answer.copy_part_result;
-        self.part_tagged(key, number, result.and_then(|part| part.e_tag))
+        self.part_tagged(number, result.and_then(|part| part.e_tag))
     }
 
     /// Puts the parts together. Returns the object's tag.
@@ -400,7 +399,7 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
-        self.tagged(key, answer.e_tag)
+        self.tagged(answer.e_tag)
     }
 
     /// Throws an upload away; one that is gone already is thrown away.
@@ -451,7 +450,7 @@ impl S3 {
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
         let result = answer.copy_object_result;
-        self.tagged(key, result.and_then(|copied| copied.e_tag))
+        self.tagged(result.and_then(|copied| copied.e_tag))
     }
 
     /// Deletes an object. Without a condition, one that is not there is deleted already.
@@ -471,24 +470,20 @@ impl S3 {
     }
 
     /// The tag of what was stored. Without one, whoever stored it has to look at what is there.
-    fn tagged(&self, key: &str, told: Option<String>) -> Result<String, Failure> {
+    fn tagged(&self, told: Option<String>) -> Result<String, Failure> {
         tag::read(told.as_deref()).ok_or_else(|| {
-            let text = format!(
-                "{}: stored, and the store does not tell its ETag",
-                tame(key)
-            );
+            let text = "stored, and the store does not tell its ETag";
             Failure::new(Kind::Untold, self.generation, text)
         })
     }
 
     /// The tag of a part, without which an upload cannot be completed.
-    fn part_tagged(&self, key: &str, number: i32, told: Option<String>) -> Result<String, Failure> {
+    fn part_tagged(&self, number: i32, told: Option<String>) -> Result<String, Failure> {
         told.filter(|etag| tag::read(Some(etag)).is_some())
             .ok_or_else(|| {
                 let text = format!(
-                    "{}: the store has taken part {number} and does not tell its ETag, so the \
-                     upload cannot be completed",
-                    tame(key)
+                    "the store has taken part {number} and does not tell its ETag, so the upload \
+                     cannot be completed"
                 );
                 Failure::new(Kind::Untold, self.generation, text)
             })

@@ -7,9 +7,9 @@ use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 
-use s3mfa_sandbox::{Habit, Kind};
+use s3mfa_sandbox::Habit;
 
-use crate::scene::{Mount, Scene, noise};
+use crate::scene::{Mount, Scene, errno, noise};
 
 /// A bucket whose store has some habits from the start.
 fn scene(habits: &[Habit]) -> Scene {
@@ -108,6 +108,11 @@ fn a_head_without_a_length_is_no_empty_file() {
 }
 
 #[test]
+fn a_total_that_is_unknown_is_asked_of_a_listing() {
+    everything_is_as_ever(&scene(&[Habit::HeadWithoutLength, Habit::TotalsUnknown]));
+}
+
+#[test]
 fn a_size_and_a_tag_that_only_listings_tell_are_enough() {
     everything_is_as_ever(&scene(&[
         Habit::HeadWithoutLength,
@@ -137,17 +142,26 @@ fn headers_that_cannot_be_read_hide_nothing() {
 }
 
 #[test]
+fn a_change_whose_answer_cannot_be_read_is_looked_after() {
+    everything_is_as_ever(&scene(&[Habit::ResultsCutShort]));
+}
+
+#[test]
 fn what_no_answer_tells_is_an_error_that_names_the_file() {
-    let scene = scene(&[Habit::HeadWithoutLength, Habit::ListWithoutSize]);
+    let scene = scene(&[
+        Habit::HeadWithoutLength,
+        Habit::ListWithoutSize,
+        Habit::TotalsUnknown,
+    ]);
     scene.bucket.put("f", "precious");
     scene.bucket.put("dir/f", "precious");
-    // The last way to learn a size is a GET of one byte.
-    scene
-        .sandbox
-        .faults()
-        .status(Kind::Get, 403, "AccessDenied", s3mfa_sandbox::FOREVER);
     let mount = scene.mount(&[]);
-    assert!(fs::metadata(mount.file("f")).is_err());
+    assert_eq!(errno(fs::metadata(mount.file("f"))), libc::EIO);
+    let log = mount.log();
+    assert!(
+        log.contains("f: neither HEAD nor GET nor a listing tells its size"),
+        "{log}"
+    );
     assert!(File::open(mount.file("f")).is_err());
     assert!(fs::rename(mount.file("f"), mount.file("g")).is_err());
     assert!(fs::rename(mount.file("dir"), mount.file("other")).is_err());
