@@ -17,7 +17,7 @@ impl Check {
             ..Query::default()
         };
         let listed = match self.sessions.current(&asker).await {
-            Ok(_) => self.gate.list(&asker, &query).await.map(drop),
+            Ok(_) => self.gate.names(&asker, &query).await.map(drop),
             Err(error) => Err(error.into()),
         };
         if let Err(StoreError::Session(error)) = &listed {

@@ -176,9 +176,9 @@ impl FileSystem {
             limit: i32::try_from(hidden + 2).ok(),
             ..Query::default()
         };
-        let page = self.bucket.list(asker, &query).await?;
+        let names = self.bucket.names(asker, &query).await?;
         let hidden = self.hidden.lock();
-        let mut names = page.entries.iter().map(|entry| entry.key());
+        let mut names = names.iter();
         if names.any(|name| name != key && !hidden.contains_key(name)) {
             return Err(FsError::NotEmpty);
         }

@@ -153,9 +153,9 @@ async fn first_session(
         limit: Some(1),
         ..Query::default()
     };
-    match bucket.list(&asker, &query).await {
-        Ok(page) => {
-            if page.entries.is_empty() && !config.prefix.is_empty() {
+    match bucket.names(&asker, &query).await {
+        Ok(names) => {
+            if names.is_empty() && !config.prefix.is_empty() {
                 tracing::warn!(
                     "there is nothing under {} yet: check the spelling if that is a surprise",
                     config.source()

@@ -156,6 +156,22 @@ impl Bucket {
         }
     }
 
+    /// The keys and prefixes of one page alone.
+    pub(crate) async fn names(
+        &self,
+        asker: &Asker,
+        query: &Query,
+    ) -> Result<Vec<String>, StoreError> {
+        let mut attempt = self.attempt(asker, Action::List, &query.prefix).await?;
+        loop {
+            self.requests.list.fetch_add(1, Ordering::Relaxed);
+            match attempt.lease().s3.names(query).await {
+                Ok(names) => return Ok(attempt.worked(names)),
+                Err(failure) => attempt.again(failure).await?,
+            }
+        }
+    }
+
     /// Begins something that needs a session, and waits for one if there is none.
     pub(crate) async fn attempt<'a>(
         &'a self,
@@ -288,7 +304,7 @@ impl Bucket {
                     limit: Some(1),
                     ..Query::default()
                 };
-                lease.s3.list(&query).await.map(drop)
+                lease.s3.names(&query).await.map(drop)
             }
         };
         !matches!(

@@ -91,7 +91,7 @@ impl Inspector {
             limit: Some(1),
             ..Query::default()
         };
-        match self.s3.list(&query).await {
+        match self.s3.names(&query).await {
             // There is no such bucket.
             Err(failure) if failure.kind == Kind::NotFound => Tried::Failed(failure),
             outcome => Tried::of(outcome),

@@ -369,6 +369,15 @@ impl S3 {
         })
     }
 
+    /// The keys and prefixes of one page alone: whatever a listing leaves out of an object.
+    pub(crate) async fn names(&self, query: &Query) -> Result<Vec<String>, Failure> {
+        let (listed, _) = self.page(query).await?;
+        let names = listed.into_iter().map(|listed| match listed {
+            Listed::Object(key, _) | Listed::Prefix(key) => key,
+        });
+        Ok(names.collect())
+    }
+
     /// One page of keys as the store tells it, sorted, and the token of the next one.
     async fn page(&self, query: &Query) -> Result<(Vec<Listed>, Option<String>), Failure> {
         let _slot = self.slot().await?;
