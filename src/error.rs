@@ -41,6 +41,7 @@ pub(crate) fn errno(error: &FsError) -> i32 {
             | StoreError::NoUpload(_)
             | StoreError::Garbled(_)
             | StoreError::Region(_)
+            | StoreError::NoRegion { .. }
             | StoreError::Service(_)
             | StoreError::Signature(_)
             | StoreError::Untold(_) => libc::EIO,

@@ -27,6 +27,10 @@ use crate::store::{Object, StoreError};
 /// How long storing goes on trying while S3 is busy or out of reach and somebody waits.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// How often a file is sent anew because the store has lost the upload: a proxy or a lifecycle rule
+/// may do so once, and a store that does it each time never gets it whole.
+const UPLOADS: u32 = 3;
+
 /// How often bytes are synced that go on changing meanwhile, before they are taken as they are.
 const SYNCED: u32 = 3;
 
@@ -216,6 +220,7 @@ impl FileSystem {
         let begun = tokio::time::Instant::now();
         let mut pause = self.budget.pause;
         let mut snapshot = snapshot.clone();
+        let mut lost_uploads = 0;
         loop {
             let error = match self.send(asker, draft, &snapshot).await {
                 Ok(etag) => return Ok(etag),
@@ -263,8 +268,23 @@ impl FileSystem {
                     if let Found::Ours(object) = self.compare(asker, draft, &snapshot).await? {
                         return self.is_ours(asker, draft, &snapshot, object).await;
                     }
+                    let lost = {
+                        let mut state = draft.state();
+                        // Bytes that are nowhere else are not given up on one word.
+                        let is_needed = state.needs_upload();
+                        state.upload.take_if(|_| !is_needed)
+                    };
+                    if let Some(lost) = lost {
+                        // What was sent of it costs money for as long as it is there.
+                        self.throw_away(&lost);
+                    }
+                    lost_uploads += 1;
+                    if lost_uploads == UPLOADS {
+                        return Err(StoreError::NoUpload(text).into());
+                    }
                     tracing::info!("{}: sending it again ({text})", snapshot.key);
-                    draft.state().upload = None;
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
                 }
                 StoreError::Busy(_) | StoreError::Unreachable { .. } | StoreError::Garbled(_)
                     if begun.elapsed() + pause < PATIENCE && !self.is_ending() =>

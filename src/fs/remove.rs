@@ -6,6 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::draft::{Fate, Held};
+use super::file::Remote;
 use super::inodes::Inode;
 use super::names::from_kernel;
 use super::{FileSystem, FsError, blocking};
@@ -348,6 +349,24 @@ impl FileSystem {
             let fs = Arc::clone(self);
             tokio::spawn(async move { fs.remove_hidden(hidden).await });
         }
+    }
+
+    /// An object is copied to another name and cannot be deleted just now: its name is gone here,
+    /// and the journal has it deleted as soon as that works.
+    pub(super) async fn delete_later(self: &Arc<Self>, remote: &Remote) -> Result<(), FsError> {
+        let hidden = Hidden {
+            id: self.spool()?.new_id(),
+            // Whoever reads it reads on from the copy.
+            number: 0,
+            key: remote.key.clone(),
+            object: remote.object.clone(),
+            change: None,
+            is_going: false,
+        };
+        self.note(&hidden)?;
+        self.sync_journal().await?;
+        self.hidden.lock().insert(hidden.key.clone(), hidden);
+        Ok(())
     }
 
     /// Deletes an object whose name is gone here already.

@@ -7,6 +7,7 @@ use super::draft::{Held, State};
 use super::file::Remote;
 use super::inodes::Inode;
 use super::names::from_kernel;
+use super::upload::passes;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::content_type;
@@ -154,18 +155,26 @@ impl FileSystem {
         // Who reads it reads on from the copy, before the old one goes.
         self.lead(inode.number, new_key, &copy);
         let source = Condition::Is(remote.object.etag.clone());
-        match self.bucket.delete(asker, &remote.key, &source).await {
-            Err(StoreError::Changed) => tracing::warn!(
-                "{}: somebody else has changed it while it was renamed to {new_key}; both stay",
-                remote.key
-            ),
-            Ok(()) => {}
-            // The name stays, and the copy as well.
-            Err(error) => {
-                self.lead(inode.number, &remote.key, &remote.object);
-                self.listings.lock().clear();
-                return Err(error.into());
+        let deleted = match self.bucket.delete(asker, &remote.key, &source).await {
+            Err(StoreError::Changed) => {
+                tracing::warn!(
+                    "{}: somebody else has changed it while it was renamed to {new_key}; both stay",
+                    remote.key
+                );
+                Ok(())
             }
+            // It has its new name; the old one is gone here, and in the bucket as soon as can be.
+            Err(error) if passes(&error) => {
+                tracing::info!("{}: it is deleted later ({error})", remote.key);
+                self.delete_later(&remote).await
+            }
+            deleted => deleted.map_err(FsError::from),
+        };
+        if let Err(error) = deleted {
+            // The name stays, and the copy as well.
+            self.lead(inode.number, &remote.key, &remote.object);
+            self.listings.lock().clear();
+            return Err(error);
         }
         self.index.remove(&remote.key);
         self.moved(inode.number, new_key, copy);

@@ -363,10 +363,13 @@ pub(super) async fn payload(
 
 /// Whether storing may work later, without anybody doing anything.
 pub(super) fn may_pass(error: &FsError) -> bool {
+    matches!(error, FsError::Store(error) if passes(error))
+}
+
+/// Whether a request may work later, without anybody doing anything.
+pub(super) fn passes(error: &StoreError) -> bool {
     matches!(
         error,
-        FsError::Store(
-            StoreError::Session(_) | StoreError::Busy(_) | StoreError::Unreachable { .. }
-        )
+        StoreError::Session(_) | StoreError::Busy(_) | StoreError::Unreachable { .. }
     )
 }

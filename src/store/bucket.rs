@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OnceCell, Semaphore};
@@ -23,6 +23,13 @@ const RENEWALS: u32 = 2;
 /// How often a request is sent again with a session that somebody else renewed.
 const REPLAYS: u32 = 5;
 
+/// How often S3 may name another region within [`SETTLING`]: a bucket is in one. The region of
+/// the command line may be wrong, and the one that is named first may be that of the endpoint.
+const MOVES: usize = 2;
+
+/// The time in which those count.
+const SETTLING: Duration = Duration::from_secs(60);
+
 /// The bucket of one mount.
 pub(crate) struct Bucket {
     name: Arc<str>,
@@ -31,6 +38,8 @@ pub(crate) struct Bucket {
     sessions: Arc<Sessions>,
     evidence: Mutex<Evidence>,
     signer: Mutex<Option<S3>>,
+    /// When S3 has named another region, the last ones.
+    moved: Mutex<Vec<Instant>>,
     requests: Requests,
     pub(super) support: RwLock<Support>,
     pub(super) finding: OnceCell<()>,
@@ -60,6 +69,10 @@ impl Lease {
     pub(crate) fn generation(&self) -> Generation {
         self.s3.generation()
     }
+
+    fn region(&self) -> &str {
+        self.s3.region()
+    }
 }
 
 impl Bucket {
@@ -78,6 +91,7 @@ impl Bucket {
             sessions,
             evidence: Mutex::default(),
             signer: Mutex::default(),
+            moved: Mutex::default(),
             requests: Requests::default(),
             support: RwLock::new(support),
             finding: OnceCell::new(),
@@ -107,17 +121,30 @@ impl Bucket {
         &self.requests
     }
 
-    /// Signs for another region from now on: the one that S3 named. `false` if it does already.
-    fn move_to(&self, region: &str) -> bool {
+    /// Signs for another region from now on: the one that S3 named. `signed_for` is the one that
+    /// it refused. Returns whether there is another one to sign for.
+    ///
+    /// Errors: if S3 names another one each time.
+    fn move_to(&self, region: &str, signed_for: &str) -> Result<bool, StoreError> {
         let mut endpoint = self.endpoint.write();
         if endpoint.region == region {
-            return false;
+            // Another request has heard so before, unless it is the very one that was refused.
+            return Ok(signed_for != region);
         }
+        let mut moved = self.moved.lock();
+        moved.retain(|at| at.elapsed() < SETTLING);
+        if moved.len() >= MOVES {
+            return Err(StoreError::NoRegion {
+                before: endpoint.region.clone(),
+                now: region.to_owned(),
+            });
+        }
+        moved.push(Instant::now());
         tracing::info!("the bucket is in {region}");
         region.clone_into(&mut endpoint.region);
-        drop(endpoint);
+        drop((endpoint, moved));
         *self.signer.lock() = None;
-        true
+        Ok(true)
     }
 
     /// What the object of this key is.
@@ -190,6 +217,7 @@ impl Bucket {
             lease: self.sign_with(session),
             renewals: 0,
             replays: 0,
+            moves: 0,
             denied: false,
             climbed: false,
             outgrown: None,
@@ -345,6 +373,8 @@ pub(crate) struct Attempt<'a> {
     lease: Lease,
     renewals: u32,
     replays: u32,
+    /// How often S3 has named another region.
+    moves: usize,
     /// A denial was answered with a new session already: the next one is real.
     denied: bool,
     /// It was answered with a session that stands higher.
@@ -407,9 +437,17 @@ impl Attempt<'_> {
                     }
                 }
             }
-            Kind::Region(region) if self.bucket.move_to(&region) => {
+            Kind::Region(region) if self.moves < MOVES => {
+                if !self.bucket.move_to(&region, self.lease.region())? {
+                    return Err(failure.into());
+                }
+                self.moves += 1;
                 self.lease = self.bucket.sign_with(Arc::clone(&self.lease.session));
                 return Ok(());
+            }
+            Kind::Region(now) => {
+                let before = self.lease.region().to_owned();
+                return Err(StoreError::NoRegion { before, now });
             }
             Kind::NotFound | Kind::Changed => {
                 // Both are told only to those who may know.

@@ -9,6 +9,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::{RequestId, RequestIdExt};
 use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 
+use super::retry;
 use crate::auth::Generation;
 use crate::words::tame;
 
@@ -33,7 +34,7 @@ pub(crate) enum Kind {
     Region(String),
     /// Nothing answered; `true` if it was silence.
     Unreachable(bool),
-    /// 5xx or throttling, after the retries, or 409 because somebody else writes at the same time.
+    /// What passes by itself ([`retry`]), after the attempts that nobody notices.
     Busy,
     /// No such multipart upload.
     NoUpload,
@@ -150,6 +151,7 @@ fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
             Kind::Garbled
         }
         (501, _) | (_, "NotImplemented") => Kind::Unsupported,
+        _ if retry::passes(status, code) => Kind::Busy,
         (404, _) | (_, "NoSuchKey" | "NoSuchBucket" | "NotFound") => Kind::NotFound,
         (412, _) | (_, "PreconditionFailed") => Kind::Changed,
         (416, _) | (_, "InvalidRange") => Kind::Range,
@@ -157,9 +159,6 @@ fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
         (_, "SignatureDoesNotMatch") => Kind::Signature,
         (_, "RequestTimeTooSkewed") => Kind::Other,
         (400 | 403, "" | "BadRequest" | "Bad Request" | "Forbidden") => Kind::Bare,
-        (_, "SlowDown" | "RequestTimeout" | "ConditionalRequestConflict" | "OperationAborted")
-        | (429 | 500..=599, _)
-        | (409, _) => Kind::Busy,
         (401 | 403, _) => Kind::Denied,
         _ => Kind::Other,
     }
@@ -203,6 +202,23 @@ mod tests {
             Kind::Signature
         );
         assert_eq!(classify(403, "RequestTimeTooSkewed", None), Kind::Other);
+    }
+
+    #[test]
+    fn what_passes_is_busy_whatever_it_is_called() {
+        for (status, code) in [
+            (408, ""),
+            (429, ""),
+            (503, "SlowDown"),
+            (520, ""),
+            (400, "RequestTimeout"),
+            (409, "OperationAborted"),
+        ] {
+            assert_eq!(classify(status, code, None), Kind::Busy, "{status} {code}");
+        }
+        assert_eq!(classify(409, "InvalidBucketState", None), Kind::Other);
+        assert_eq!(classify(412, "PreconditionFailed", None), Kind::Changed);
+        assert_eq!(classify(501, "", None), Kind::Unsupported);
     }
 
     #[test]

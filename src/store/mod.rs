@@ -3,7 +3,8 @@
 //! - [`s3`] sends single requests, signed by a given session, and knows no other.
 //! - [`told`] is what an answer tells of an object, [`mod@tag`] which version that is, and
 //!   [`headers`] puts into form what the SDK could not read.
-//! - [`failure`] reads S3's refusals: one small enum out of status, code and silence.
+//! - [`failure`] reads S3's refusals: one small enum out of status, code and silence; [`retry`]
+//!   knows which of them pass, and has such requests sent again.
 //! - [`verdict`] decides what a refusal means: replay, renew the session, or a real no.
 //! - [`bucket`] is the gate: every request of the filesystem passes it, knows the generation it
 //!   was signed with, and is sent again when a new session is there.
@@ -19,6 +20,7 @@ pub(crate) mod inspect;
 pub(crate) mod limit;
 pub(crate) mod metadata;
 pub(crate) mod policy;
+mod retry;
 pub(crate) mod s3;
 pub(crate) mod support;
 pub(crate) mod tag;
@@ -184,7 +186,10 @@ pub(crate) enum StoreError {
     #[error("S3 is busy: {0}")]
     Busy(String),
     /// There is no such multipart upload, or not any more.
-    #[error("the upload is gone: {0}")]
+    #[error(
+        "the store has lost the upload, each time that it was sent: {0}. The file is kept on this \
+         machine"
+    )]
     NoUpload(String),
     /// The object or the upload would be larger than S3 allows.
     #[error("too large for S3: {0}")]
@@ -219,6 +224,17 @@ pub(crate) enum StoreError {
     /// The bucket is in another region.
     #[error("the bucket is in the region {0}: use --region {0}")]
     Region(String),
+    /// The bucket is in another region each time.
+    #[error(
+        "the store names another region each time (after {before} now {now}), so nothing can be \
+         signed for it: check --endpoint-url, and the proxy before it"
+    )]
+    NoRegion {
+        /// The one that it named before.
+        before: String,
+        /// The one that it names now.
+        now: String,
+    },
     /// Anything else that S3 said.
     #[error("{0}")]
     Service(String),

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use aws_sdk_s3::config::retry::{RetryConfig, RetryPartition, TokenBucket};
+use aws_sdk_s3::config::retry::{RetryPartition, TokenBucket};
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{
     BehaviorVersion, IdentityCache, Region, RequestChecksumCalculation, ResponseChecksumValidation,
@@ -14,14 +14,13 @@ use aws_sdk_s3::config::{
 };
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::RequestPayer;
-use aws_smithy_runtime_api::client::interceptors::context::InterceptorContext;
-use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::{Failure, Kind};
 use super::limit::Limit;
 use super::metadata::Metadata;
+use super::retry;
 use super::told::{self, Told};
 use super::write::Settings;
 use super::{Entry, Facts, Object, Page, Query, headers, tag};
@@ -77,6 +76,7 @@ pub(crate) struct S3 {
     pub(super) bucket: Arc<str>,
     pub(super) generation: Generation,
     pub(super) settings: Arc<Settings>,
+    region: Arc<str>,
     download: Arc<Limit>,
     slots: Arc<Semaphore>,
     /// The store has objects without ETags: what it tells besides has to do.
@@ -158,9 +158,6 @@ impl S3 {
         let retries = RetryPartition::custom("s3mfa-mount")
             .token_bucket(TokenBucket::unlimited())
             .build();
-        let retry = RetryConfig::standard()
-            .with_max_attempts(5)
-            .with_initial_backoff(endpoint.pause);
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::v2026_01_12())
             .http_client(endpoint.aws.http.clone())
@@ -169,7 +166,7 @@ impl S3 {
             .disable_clock_skew_correction(true)
             .interceptor(endpoint.aws.timekeeper())
             .interceptor(headers::Reader)
-            .retry_classifier(TooSkewed)
+            .retry_classifier(retry::Passing)
             .region(Region::new(endpoint.region.clone()))
             .use_fips(endpoint.aws.endpoints.fips)
             .use_dual_stack(endpoint.aws.endpoints.dual_stack)
@@ -178,7 +175,7 @@ impl S3 {
             // Expiry, single flight and refusals are the gate's; a second cache would serve
             // dead credentials.
             .identity_cache(IdentityCache::no_cache())
-            .retry_config(retry)
+            .retry_config(retry::config(endpoint.pause))
             .retry_partition(retries)
             .timeout_config(timeouts)
             // Older stores refuse the trailers in which the SDK sends its checksums.
@@ -195,6 +192,7 @@ impl S3 {
             bucket,
             generation: session.generation,
             settings: Arc::new(endpoint.settings.clone()),
+            region: endpoint.region.as_str().into(),
             download: Arc::clone(&endpoint.download),
             slots,
             untagged: Arc::default(),
@@ -204,6 +202,11 @@ impl S3 {
     /// The session that signs.
     pub(crate) fn generation(&self) -> Generation {
         self.generation
+    }
+
+    /// The region that it signs for.
+    pub(super) fn region(&self) -> &str {
+        &self.region
     }
 
     /// What the object of this key is.
@@ -502,29 +505,6 @@ impl S3 {
     pub(super) async fn slot(&self) -> Result<OwnedSemaphorePermit, Failure> {
         let slot = Arc::clone(&self.slots).acquire_owned().await;
         slot.map_err(|_| Failure::new(Kind::Other, self.generation, "the mount is ending"))
-    }
-}
-
-/// What S3 refused because of this machine's clock is sent again: the refusal has put it right.
-#[derive(Debug)]
-struct TooSkewed;
-
-impl ClassifyRetry for TooSkewed {
-    fn name(&self) -> &'static str {
-        "TooSkewed"
-    }
-
-    fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
-        let response = context.response();
-        let refused = response.filter(|response| response.status().as_u16() == 403);
-        let body = refused.and_then(|response| response.body().bytes());
-        let code = b"<Code>RequestTimeTooSkewed</Code>";
-        let is_about_time =
-            body.is_some_and(|body| body.windows(code.len()).any(|window| window == code));
-        match is_about_time {
-            true => RetryAction::transient_error(),
-            false => RetryAction::NoActionIndicated,
-        }
     }
 }
 

@@ -18,6 +18,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
+use md5::{Digest, Md5};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use super::failure::{Failure, Kind};
@@ -118,11 +119,12 @@ impl Payload {
         }
     }
 
-    fn md5(&self) -> Option<String> {
+    /// The digest that a bucket with Object Lock demands of every PUT, even of no bytes: AWS's
+    /// pages of PutObject and UploadPart, `Content-MD5`.
+    fn md5(&self) -> String {
         match self {
-            // S3 checks the SHA-256 of the signature.
-            Self::Bytes(_) => None,
-            Self::File { md5, .. } => Some(BASE64_STANDARD.encode(md5)),
+            Self::Bytes(bytes) => BASE64_STANDARD.encode(Md5::digest(bytes)),
+            Self::File { md5, .. } => BASE64_STANDARD.encode(md5),
         }
     }
 
@@ -233,7 +235,7 @@ impl S3 {
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
-            .set_content_md5(payload.md5())
+            .content_md5(payload.md5())
             .content_length(i64::try_from(payload.len()).unwrap_or(i64::MAX))
             .body(body);
         let answer = request
@@ -281,7 +283,7 @@ impl S3 {
             .part_number(number)
             .set_request_payer(self.payer())
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
-            .set_content_md5(payload.md5())
+            .content_md5(payload.md5())
             .content_length(i64::try_from(payload.len()).unwrap_or(i64::MAX))
             .body(body)
             .customize()

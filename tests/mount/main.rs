@@ -14,6 +14,7 @@
 mod scene;
 
 mod expiry;
+mod habits;
 mod lifetime;
 mod listing;
 mod locking;

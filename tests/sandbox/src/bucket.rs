@@ -330,6 +330,14 @@ impl Bucket {
             .change_settings(|settings| settings.requester_pays = requester_pays);
     }
 
+    /// Gives the bucket a default retention of Object Lock: every PutObject and UploadPart must carry
+    /// `Content-MD5` or a checksum then. The sandbox keeps no versions, so nothing else is different:
+    /// plain deletes and overwrites succeed in AWS too, as they only hide the version that is locked.
+    pub fn set_object_lock(&self, object_lock: bool) {
+        self.state
+            .change_settings(|settings| settings.object_lock = object_lock);
+    }
+
     /// Removes the bucket with everything in it; requests for it answer 404 `NoSuchBucket`.
     pub fn delete(self) {
         self.cloud.store.remove(&self.name);

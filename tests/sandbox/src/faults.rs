@@ -76,6 +76,7 @@ enum Fault {
     Stall,
     HoldAnswer,
     Status(u16, String),
+    RetryAfter(Duration),
     ErrorInside200(String),
     Conflict,
     Drop,
@@ -93,6 +94,7 @@ pub(crate) struct Hits {
     pub(crate) stall: bool,
     pub(crate) hold_answer: bool,
     pub(crate) status: Option<(u16, String)>,
+    pub(crate) retry_after: Option<Duration>,
     pub(crate) error_inside_200: Option<String>,
     pub(crate) conflict: bool,
     pub(crate) drop: bool,
@@ -121,6 +123,7 @@ impl Hits {
             Fault::Stall => raise(&mut self.stall),
             Fault::HoldAnswer => raise(&mut self.hold_answer),
             Fault::Status(status, code) => set(&mut self.status, (*status, code.clone())),
+            Fault::RetryAfter(pause) => set(&mut self.retry_after, *pause),
             Fault::ErrorInside200(code) => set(&mut self.error_inside_200, code.clone()),
             Fault::Conflict => raise(&mut self.conflict),
             Fault::Drop => raise(&mut self.drop),
@@ -199,6 +202,12 @@ impl Faults {
     /// `SlowDown` or 500 `InternalError`, before they are verified.
     pub fn status(&self, matcher: impl Into<Matcher>, status: u16, code: &str, times: u64) {
         self.plan(matcher, Fault::Status(status, code.to_owned()), times);
+    }
+
+    /// Says in the next `times` matching answers with a [`status`](Self::status) fault when to come
+    /// again: `Retry-After`, in whole seconds.
+    pub fn retry_after(&self, matcher: impl Into<Matcher>, pause: Duration, times: u64) {
+        self.plan(matcher, Fault::RetryAfter(pause), times);
     }
 
     /// Answers the next `times` matching requests with status 200 and a body that is an error, and does

@@ -40,6 +40,18 @@ pub enum Habit {
     ResultsCutShort,
     /// The total in Content-Range is `*`, unknown, which RFC 9110 (14.4) allows.
     TotalsUnknown,
+    /// CopyObject is answered 501: Hetzner with keys of the customer, Oracle's OCI, gateways.
+    NoCopies,
+    /// UploadPartCopy is answered 501: older versions of Google's XML API, Storj.
+    NoPartCopies,
+    /// An upload has no more parts than this: OpenStack Swift has 1,000
+    /// (`max_upload_part_num` of its s3api).
+    FewParts(i32),
+    /// Every part is answered 404 `NoSuchUpload`, although its upload was begun: a gateway whose
+    /// nodes do not share their uploads.
+    ForgetfulUploads,
+    /// GET is answered 301 with another region each time: a proxy before two endpoints.
+    RegionsThatMove,
 }
 
 /// A handle to the habits. All of it can be called at any time from any thread.
@@ -57,6 +69,21 @@ impl Habits {
     /// Has the store do as AWS does again.
     pub fn drop(&self, habit: Habit) {
         self.on.write().remove(&habit);
+    }
+
+    /// Whether it has any.
+    pub(crate) fn are_any(&self) -> bool {
+        !self.on.read().is_empty()
+    }
+
+    /// How many parts an upload may have, if that is fewer than at AWS.
+    pub(crate) fn most_parts(&self) -> Option<i32> {
+        let on = self.on.read();
+        let most = on.iter().filter_map(|habit| match habit {
+            Habit::FewParts(most) => Some(*most),
+            _ => None,
+        });
+        most.min()
     }
 
     /// Whether the store does this.

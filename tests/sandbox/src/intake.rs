@@ -74,3 +74,15 @@ fn broken(error: &str) -> Refusal {
         Refusal::s3("IncompleteBody")
     }
 }
+
+/// Refuses a body without any digest. Amazon S3 API reference, `PutObject` and `UploadPart`,
+/// `Content-MD5`: buckets with Object Lock demand one. `operation` is its name in AWS's words.
+pub(crate) fn check_announced(headers: &HeaderMap, operation: &str) -> Result<(), Refusal> {
+    if Verifier::new(headers)?.is_announced() {
+        return Ok(());
+    }
+    let message = format!(
+        "Content-MD5 OR x-amz-checksum- HTTP header is required for {operation} requests with Object Lock parameters"
+    );
+    Err(Refusal::new(400, "InvalidRequest", message))
+}

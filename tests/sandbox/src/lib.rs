@@ -128,6 +128,7 @@ mod listing;
 mod lists;
 mod matcher;
 mod multipart;
+mod other_stores;
 pub mod policies;
 mod policy;
 mod preconditions;

@@ -22,7 +22,7 @@ use crate::conditions::{Conditions, Write};
 use crate::content::Content;
 use crate::copies::{etag_of_bytes, source_too_large};
 use crate::exchange::Exchange;
-use crate::intake::{LARGEST_BODY, receive};
+use crate::intake::{LARGEST_BODY, check_announced, receive};
 use crate::preconditions::Preconditions;
 use crate::refusal::Refusal;
 use crate::s3::Operations;
@@ -84,6 +84,9 @@ impl Operations {
             })
         };
         let (attributes, announced) = find()?;
+        if bucket.settings().object_lock {
+            check_announced(&req.headers, "Put Part")?;
+        }
         let received = receive(input.body, &req.headers, req.trailing_headers).await?;
         let checksum = received.verified.checksum;
         check_part_checksum(announced, checksum.as_ref())?;

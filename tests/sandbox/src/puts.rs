@@ -9,7 +9,7 @@ use crate::attributes::Attributes;
 use crate::clock::whole_second;
 use crate::conditions::{Conditions, Write};
 use crate::exchange::Exchange;
-use crate::intake::receive;
+use crate::intake::{check_announced, receive};
 use crate::refusal::Refusal;
 use crate::s3::Operations;
 use crate::store::Object;
@@ -28,6 +28,9 @@ impl Operations {
         }
         let conditions = Conditions::read(&req.headers, Write::Put, exchange)?;
         let attributes = Attributes::read(&req.headers, input.metadata, &self.kms_arn())?;
+        if bucket.settings().object_lock {
+            check_announced(&req.headers, "Put Object")?;
+        }
         let received = receive(input.body, &req.headers, req.trailing_headers).await?;
         let by = self.signature(exchange);
         let object = Object {

@@ -3,9 +3,12 @@
 use std::cmp::Ordering;
 use std::time::Duration;
 
+use http::header;
+
 use crate::clock;
 use crate::cloud::Cloud;
 use crate::faults::Hits;
+use crate::other_stores;
 use crate::refusal::Refusal;
 use crate::request::Call;
 use crate::s3::BUCKET_REGION;
@@ -26,6 +29,9 @@ fn by_fault(hits: &Hits) -> Option<Refusal> {
     if let Some((status, code)) = &hits.status {
         let mut refusal = Refusal::s3(code);
         refusal.status = *status;
+        if let Some(pause) = hits.retry_after {
+            refusal = refusal.header(header::RETRY_AFTER, &pause.as_secs().to_string());
+        }
         return Some(refusal);
     }
     let mut refusal = Refusal::s3(hits.error_inside_200.as_deref()?);
@@ -34,6 +40,9 @@ fn by_fault(hits: &Hits) -> Option<Refusal> {
 }
 
 fn by_s3(cloud: &Cloud, call: &Call) -> Option<Refusal> {
+    if let Some(refusal) = other_stores::refuse(cloud, call) {
+        return Some(refusal);
+    }
     let server = cloud.clock.time_of_day();
     if call.skew(server).is_some() {
         let date = call.date.as_deref().unwrap_or_default();

@@ -76,6 +76,8 @@ pub(crate) struct Settings {
     /// The account that requests are to expect; `None` for the one it belongs to.
     pub(crate) owner: Option<String>,
     pub(crate) requester_pays: bool,
+    /// Whether what is put is locked for a while.
+    pub(crate) object_lock: bool,
 }
 
 impl BucketState {

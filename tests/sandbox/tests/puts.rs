@@ -7,7 +7,7 @@ mod clients;
 use std::time::Duration;
 
 use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::{ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::config::{ConfigBag, Intercept, RequestChecksumCalculation, RuntimeComponents};
 use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode};
@@ -370,4 +370,25 @@ async fn the_time_is_the_sandboxs() {
         .await
         .unwrap();
     assert_eq!(page.contents()[0].last_modified().unwrap().secs(), seconds);
+}
+
+#[tokio::test]
+async fn a_bucket_with_object_lock_wants_a_digest_with_every_body() {
+    let scene = Scene::new();
+    let client = scene.s3(&scene.mfa_session().await);
+    scene.docs.set_object_lock(true);
+    let bare = client.config().to_builder();
+    let bare = bare.request_checksum_calculation(RequestChecksumCalculation::WhenRequired);
+    let bare = aws_sdk_s3::Client::from_conf(bare.build());
+    let bare = bare.put_object().bucket("docs").key("f");
+    let error = refused(bare.body(ByteStream::from_static(b"")).send().await);
+    assert!(error.is(400, "InvalidRequest"), "{error:?}");
+    let put = client.put_object().bucket("docs").key("f");
+    let put = put.content_md5("1B2M2Y8AsgTpgAmY7PhCfg==");
+    put.body(ByteStream::from_static(b"")).send().await.unwrap();
+    let summed = client.put_object().bucket("docs").key("g");
+    let summed = summed.checksum_algorithm(ChecksumAlgorithm::Crc32);
+    let summed = summed.body(ByteStream::from_static(b"g")).send().await;
+    summed.unwrap();
+    assert!(scene.docs.get("g").is_some());
 }
