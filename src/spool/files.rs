@@ -8,92 +8,128 @@ use std::io;
 use std::ops::Range;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use nix::errno::Errno;
 use nix::fcntl::{FallocateFlags, copy_file_range, fallocate};
 use nix::unistd::{Whence, lseek};
 
+use super::descriptors::Descriptors;
 use super::error::SpoolError;
 use super::usage::{Account, Usage};
 
 /// How much is copied at a time where the kernel does not do it.
 const PIECE: usize = 1 << 20;
 
-/// A data file that is open.
+/// A data file that somebody uses. It has a descriptor while it is read or written, and mostly for
+/// some time afterwards: see [`super::descriptors`].
 ///
 /// All methods can be called at once from anywhere; writes that overlap come in any order. The
 /// file stays when this is dropped, see [`super::Spool::discard`]; after that, whoever still has
 /// it can use it to the end.
 #[derive(Debug)]
 pub(crate) struct SpoolFile {
-    file: File,
-    path: PathBuf,
     shared: Arc<Shared>,
 }
 
-/// What everybody who has the same file open shares.
+/// What everybody who uses the same file shares.
 #[derive(Debug)]
 pub(super) struct Shared {
+    path: PathBuf,
     account: Account,
+    descriptors: Arc<Descriptors>,
+    /// Its number among those.
+    number: u64,
+    /// Its descriptor, once its name is gone.
+    nameless: OnceLock<Arc<File>>,
     /// Its name survives a power cut.
     pub(super) named: AtomicBool,
     /// The disk failed to take it once. See [`super::journal`] for why that is for good.
     broken: AtomicBool,
 }
 
-impl SpoolFile {
-    /// Makes a file, which must not exist.
-    pub(super) fn create(path: PathBuf, usage: &Arc<Usage>) -> Result<Self, SpoolError> {
-        let file = options()
-            .create_new(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(SpoolError::io("create", &path))?;
-        let shared = Shared {
+impl Shared {
+    fn new(path: PathBuf, usage: &Arc<Usage>, descriptors: &Arc<Descriptors>) -> Arc<Self> {
+        Arc::new(Self {
+            path,
             account: Account::new(usage),
+            number: descriptors.number(),
+            descriptors: Arc::clone(descriptors),
+            nameless: OnceLock::new(),
             named: AtomicBool::new(false),
             broken: AtomicBool::new(false),
-        };
-        Ok(Self {
-            file,
-            path,
-            shared: Arc::new(shared),
         })
     }
 
-    /// Opens a file that an earlier process left, and counts what is in it.
-    pub(super) fn find(path: PathBuf, usage: &Arc<Usage>) -> Result<Self, SpoolError> {
-        let file = options()
-            .open(&path)
-            .map_err(SpoolError::io("open", &path))?;
-        let account = Account::new(usage);
-        let found = Self {
-            file,
-            path,
-            shared: Arc::new(Shared {
-                account,
-                named: AtomicBool::new(false),
-                broken: AtomicBool::new(false),
-            }),
-        };
+    fn file(&self) -> Result<Arc<File>, SpoolError> {
+        if let Some(file) = self.nameless.get() {
+            return Ok(Arc::clone(file));
+        }
+        let opened = self
+            .descriptors
+            .of(self.number, || options().open(&self.path));
+        match (opened, self.nameless.get()) {
+            (Ok(file), _) => Ok(file),
+            // Its name went between the two.
+            (Err(_), Some(file)) => Ok(Arc::clone(file)),
+            (Err(error), None) => Err(SpoolError::io("open", &self.path)(error)),
+        }
+    }
+
+    /// Keeps a descriptor, for good: whoever uses the file can go on when its name is gone.
+    pub(super) fn outlive_its_name(&self) -> Result<(), SpoolError> {
+        let file = self.file()?;
+        self.nameless.get_or_init(|| file);
+        Ok(())
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.descriptors.forget(self.number);
+    }
+}
+
+impl SpoolFile {
+    /// Makes a file, which must not exist.
+    pub(super) fn create(
+        path: PathBuf,
+        usage: &Arc<Usage>,
+        descriptors: &Arc<Descriptors>,
+    ) -> Result<Self, SpoolError> {
+        let create = || options().create_new(true).mode(0o600).open(&path);
+        let file = descriptors
+            .open_with_room(create)
+            .map_err(SpoolError::io("create", &path))?;
+        let shared = Shared::new(path, usage, descriptors);
+        descriptors.keep(shared.number, file);
+        Ok(Self { shared })
+    }
+
+    /// Takes a file that an earlier process left, and counts what is in it.
+    pub(super) fn find(
+        path: PathBuf,
+        usage: &Arc<Usage>,
+        descriptors: &Arc<Descriptors>,
+    ) -> Result<Self, SpoolError> {
+        let shared = Shared::new(path, usage, descriptors);
+        let found = Self { shared };
         let length = found.len()?;
         let mut at = 0;
         while let Some(data) = found.next_data(at, length)? {
             at = data.end;
             found.shared.account.found(data);
         }
+        // It may wait for long.
+        descriptors.forget(found.shared.number);
         Ok(found)
     }
 
     #[cfg(test)]
-    /// Opens a file once more.
-    pub(super) fn again(path: PathBuf, shared: Arc<Shared>) -> Result<Self, SpoolError> {
-        let file = options()
-            .open(&path)
-            .map_err(SpoolError::io("open", &path))?;
-        Ok(Self { file, path, shared })
+    /// Uses a file once more.
+    pub(super) fn again(shared: Arc<Shared>) -> Self {
+        Self { shared }
     }
 
     pub(super) fn shared(&self) -> &Arc<Shared> {
@@ -102,12 +138,16 @@ impl SpoolFile {
 
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.shared.path
+    }
+
+    fn file(&self) -> Result<Arc<File>, SpoolError> {
+        self.shared.file()
     }
 
     /// Its length in bytes, holes included.
     pub(crate) fn len(&self) -> Result<u64, SpoolError> {
-        let found = self.file.metadata();
+        let found = self.file()?.metadata();
         Ok(found.map_err(self.failed("look at"))?.len())
     }
 
@@ -119,6 +159,7 @@ impl SpoolFile {
             .checked_add(bytes.len() as u64)
             .filter(|end| i64::try_from(*end).is_ok())
             .ok_or_else(|| self.failed("write to")(Errno::EFBIG.into()))?;
+        let file = self.file()?;
         let taken = self.shared.account.take(offset..end);
         let Some(taken) = taken else {
             return Err(self.over());
@@ -126,7 +167,7 @@ impl SpoolFile {
         let mut at = offset;
         while at < end {
             let done = usize::try_from(at - offset).unwrap_or(usize::MAX);
-            let error = match self.file.write_at(&bytes[done..], at) {
+            let error = match file.write_at(&bytes[done..], at) {
                 Ok(0) => Errno::EIO.into(),
                 Ok(count) => {
                     at += count as u64;
@@ -143,9 +184,10 @@ impl SpoolFile {
 
     /// Reads bytes; fewer than asked for only at the end of the file. Holes are zeros.
     pub(crate) fn read_at(&self, offset: u64, bytes: &mut [u8]) -> Result<usize, SpoolError> {
+        let file = self.file()?;
         let mut done = 0;
         while done < bytes.len() {
-            match self.file.read_at(&mut bytes[done..], offset + done as u64) {
+            match file.read_at(&mut bytes[done..], offset + done as u64) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -157,7 +199,7 @@ impl SpoolFile {
 
     /// Cuts the file off, or makes it longer by a hole.
     pub(crate) fn set_len(&self, length: u64) -> Result<(), SpoolError> {
-        self.file
+        self.file()?
             .set_len(length)
             .map_err(self.failed("change the length of"))?;
         self.shared.account.freed(length..u64::MAX);
@@ -173,8 +215,9 @@ impl SpoolFile {
         }
         let mode = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
         let (start, length) = (offset(range.start), offset(range.end - range.start));
+        let file = self.file()?;
         loop {
-            match fallocate(&self.file, mode, start, length) {
+            match fallocate(&*file, mode, start, length) {
                 Ok(()) => break,
                 Err(Errno::EINTR) => {}
                 Err(Errno::EOPNOTSUPP | Errno::ENOSYS) => return self.write_zeros(range),
@@ -205,10 +248,10 @@ impl SpoolFile {
     pub(crate) fn sync(&self) -> Result<(), SpoolError> {
         if self.shared.broken.load(Ordering::Acquire) {
             return Err(SpoolError::Unsynced {
-                path: self.path.clone(),
+                path: self.path().to_owned(),
             });
         }
-        self.file.sync_data().map_err(|error| {
+        self.file()?.sync_data().map_err(|error| {
             self.shared.broken.store(true, Ordering::Release);
             self.failed("have the disk take")(error)
         })
@@ -238,19 +281,14 @@ impl SpoolFile {
         by_kernel: &mut bool,
     ) -> Result<(), SpoolError> {
         let account = &other.shared.account;
+        let (ours, theirs) = (self.file()?, other.file()?);
         let taken = account.take(data.clone()).ok_or_else(|| other.over())?;
         let start = data.start;
         // It tries to share blocks first, as FICLONERANGE does, which needs unsafe code.
         while *by_kernel && !data.is_empty() {
             let (mut from, mut to) = (offset(data.start), offset(data.start));
             let length = usize::try_from(data.end - data.start).unwrap_or(usize::MAX);
-            match copy_file_range(
-                &self.file,
-                Some(&mut from),
-                &other.file,
-                Some(&mut to),
-                length,
-            ) {
+            match copy_file_range(&*ours, Some(&mut from), &*theirs, Some(&mut to), length) {
                 Ok(count) if count > 0 => data.start += count as u64,
                 Err(Errno::EINTR) => {}
                 Err(error @ (Errno::ENOSPC | Errno::EDQUOT)) => {
@@ -288,8 +326,9 @@ impl SpoolFile {
         if from >= length {
             return Ok(None);
         }
+        let file = self.file()?;
         let seek = |at: u64, whence| {
-            lseek(&self.file, offset(at), whence).map(|at| u64::try_from(at).unwrap_or(0))
+            lseek(&*file, offset(at), whence).map(|at| u64::try_from(at).unwrap_or(0))
         };
         let start = match seek(from, Whence::SeekData) {
             Ok(start) => start,
@@ -309,7 +348,7 @@ impl SpoolFile {
     }
 
     fn failed(&self, doing: &'static str) -> impl FnOnce(io::Error) -> SpoolError {
-        SpoolError::io(doing, &self.path)
+        SpoolError::io(doing, self.path())
     }
 
     fn over(&self) -> SpoolError {

@@ -10,6 +10,7 @@ const MIB: u64 = 1 << 20;
 struct Bench {
     directory: tempfile::TempDir,
     usage: Arc<Usage>,
+    descriptors: Arc<Descriptors>,
 }
 
 impl Bench {
@@ -17,12 +18,13 @@ impl Bench {
         Self {
             directory: tempfile::tempdir().unwrap(),
             usage: Usage::new(limit),
+            descriptors: Descriptors::with_room_for(2),
         }
     }
 
     fn file(&self, id: u64) -> SpoolFile {
         let path = self.directory.path().join(format!("{id}.data"));
-        SpoolFile::create(path, &self.usage).unwrap()
+        SpoolFile::create(path, &self.usage, &self.descriptors).unwrap()
     }
 }
 
@@ -128,11 +130,11 @@ fn a_file_that_is_found_is_counted() {
     // Over the limit too: it is there.
     for limit in [None, Some(BLOCK)] {
         let usage = Usage::new(limit);
-        let found = SpoolFile::find(path.clone(), &usage).unwrap();
+        let found = SpoolFile::find(path.clone(), &usage, &bench.descriptors).unwrap();
         if holes(&found) {
             assert_eq!(usage.used(), counted);
         }
-        let again = SpoolFile::again(path.clone(), Arc::clone(found.shared())).unwrap();
+        let again = SpoolFile::again(Arc::clone(found.shared()));
         again.write_at(5, b"over what is there").unwrap();
         assert_eq!(read(&found, 5, 4), b"over");
     }
@@ -164,7 +166,11 @@ fn a_full_disk_is_told_apart_and_what_fits_stays_right() {
         return;
     };
     let usage = Usage::new(None);
-    let make = |id: u64| SpoolFile::create(disk.path().join(format!("{id}.data")), &usage).unwrap();
+    let descriptors = Descriptors::with_room_for(2);
+    let make = |id: u64| {
+        let path = disk.path().join(format!("{id}.data"));
+        SpoolFile::create(path, &usage, &descriptors).unwrap()
+    };
     let (file, other) = (make(1), make(2));
     file.write_at(0, &vec![3; MIB as usize]).unwrap();
     let filler = disk.fill_up_to(65_536);
@@ -191,10 +197,10 @@ fn files_are_for_this_user_alone_and_never_replaced() {
         0o600
     );
     let path = file.path().to_path_buf();
-    SpoolFile::create(path.clone(), &bench.usage).unwrap_err();
+    SpoolFile::create(path.clone(), &bench.usage, &bench.descriptors).unwrap_err();
     let link = bench.directory.path().join("2.data");
     std::os::unix::fs::symlink(&path, &link).unwrap();
-    SpoolFile::find(link, &bench.usage).unwrap_err();
+    SpoolFile::find(link, &bench.usage, &bench.descriptors).unwrap_err();
     assert_eq!(read(&file, 0, 9), b"mine");
 }
 
@@ -209,4 +215,38 @@ fn a_file_that_the_disk_did_not_take_is_never_called_safe() {
         error.to_string().contains("write the file again"),
         "{error}"
     );
+}
+
+#[test]
+fn more_files_than_descriptors_are_used_side_by_side() {
+    let bench = Bench::new(None);
+    let files: Vec<_> = (0..50).map(|id| bench.file(id)).collect();
+    for round in 0..2 {
+        for (index, file) in files.iter().enumerate() {
+            file.write_at(round, &[index as u8]).unwrap();
+        }
+    }
+    assert_eq!(bench.descriptors.count(), 2);
+    for (index, file) in files.iter().enumerate() {
+        assert_eq!(read(file, 0, 9), [index as u8; 2]);
+        file.sync().unwrap();
+    }
+    files[0].copy_to(&files[1]).unwrap();
+    assert_eq!(read(&files[1], 0, 9), [0; 2]);
+    drop(files);
+    assert_eq!(bench.descriptors.count(), 0);
+}
+
+#[test]
+fn a_file_without_a_name_keeps_a_descriptor() {
+    let bench = Bench::new(None);
+    let file = bench.file(1);
+    file.write_at(0, b"bytes").unwrap();
+    file.shared().outlive_its_name().unwrap();
+    std::fs::remove_file(file.path()).unwrap();
+    let others: Vec<_> = (2..9).map(|id| bench.file(id)).collect();
+    others
+        .iter()
+        .for_each(|other| other.write_at(0, b"x").unwrap());
+    assert_eq!(read(&file, 0, 9), b"bytes");
 }

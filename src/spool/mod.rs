@@ -16,6 +16,7 @@
 //!   where it came from.
 //! - An id is never used twice in a directory.
 
+mod descriptors;
 mod error;
 mod files;
 mod home;
@@ -37,6 +38,7 @@ pub(crate) use error::SpoolError;
 pub(crate) use files::SpoolFile;
 pub(crate) use home::{Elsewhere, Owner, pending_elsewhere};
 
+use descriptors::Descriptors;
 use files::Shared;
 use home::{Home, Lock};
 use journal::{Journal, RecordId};
@@ -53,6 +55,7 @@ pub(crate) struct Spool {
     directory: PathBuf,
     journal: Journal,
     usage: Arc<Usage>,
+    descriptors: Arc<Descriptors>,
     /// The data files of all entries, also of those that nobody has open: they take room.
     files: Mutex<HashMap<u64, Arc<Shared>>>,
     next: AtomicU64,
@@ -105,6 +108,7 @@ impl Spool {
             takeover::unite(homes, root)?
         };
         let usage = Usage::new(limit);
+        let descriptors = Descriptors::new();
         let mut files = HashMap::new();
         let mut entries = Vec::new();
         let mut next = home.highest;
@@ -116,7 +120,7 @@ impl Spool {
             };
             let path = home::data_path(&home.directory, id);
             let file = if path.symlink_metadata().is_ok() {
-                let file = SpoolFile::find(path, &usage)?;
+                let file = SpoolFile::find(path, &usage, &descriptors)?;
                 files.insert(id, Arc::clone(file.shared()));
                 Some(file)
             } else {
@@ -134,6 +138,7 @@ impl Spool {
             directory: home.directory,
             journal: home.journal,
             usage,
+            descriptors,
             files: Mutex::new(files),
             next: AtomicU64::new(next + 1),
             rubbish: Mutex::default(),
@@ -152,7 +157,7 @@ impl Spool {
     ) -> Result<(u64, SpoolFile), SpoolError> {
         let id = self.new_id();
         let path = home::data_path(&self.directory, id);
-        let file = SpoolFile::create(path, &self.usage)?;
+        let file = SpoolFile::create(path, &self.usage, &self.descriptors)?;
         if let Err(error) = self.put(id, record) {
             // Otherwise the next opening does it.
             let _ = std::fs::remove_file(file.path());
@@ -168,7 +173,7 @@ impl Spool {
         let Some(shared) = self.files.lock().get(&id).map(Arc::clone) else {
             return Ok(None);
         };
-        SpoolFile::again(home::data_path(&self.directory, id), shared).map(Some)
+        Ok(Some(SpoolFile::again(shared)))
     }
 
     /// An id for an entry without a data file.
@@ -217,8 +222,14 @@ impl Spool {
             self.rubbish.lock().extend(rubbish);
             return Err(error);
         }
-        for id in rubbish {
-            self.delete(id)?;
+        let mut rubbish = rubbish.into_iter();
+        while let Some(id) = rubbish.next() {
+            if let Err(error) = self.delete(id) {
+                let mut left = self.rubbish.lock();
+                left.push(id);
+                left.extend(rubbish);
+                return Err(error);
+            }
         }
         Ok(())
     }
@@ -238,6 +249,13 @@ impl Spool {
 
     fn delete(&self, id: u64) -> Result<(), SpoolError> {
         let path = home::data_path(&self.directory, id);
+        let shared = self.files.lock().get(&id).cloned();
+        // Besides the map and this function.
+        if let Some(shared) = &shared
+            && Arc::strong_count(shared) > 2
+        {
+            shared.outlive_its_name()?;
+        }
         match std::fs::remove_file(&path) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 return Err(SpoolError::io("delete", &path)(error));
