@@ -15,7 +15,11 @@ use crate::auth::prompt::Wanted;
     subcommand_negates_reqs = true,
     args_conflicts_with_subcommands = true,
     after_help = "A bucket that is named like a command is written s3://NAME.\n\
-                  Every option can be given as in fstab too: -o key=value,flag"
+                  Every option can be given as in fstab too: -o key=value,flag\n\n\
+                  SIGTERM, SIGINT and SIGQUIT store what waits and unmount; a second one ends at \
+                  once, and the next mount stores the rest. So do SIGXCPU, and SIGHUP when the \
+                  terminal of a mount in the foreground is closed. Other signals do nothing, but \
+                  SIGKILL and Ctrl-Z."
 )]
 pub(crate) struct Cli {
     #[command(subcommand)]
@@ -278,11 +282,11 @@ pub(crate) struct MountArgs {
     /// Let root in (needs user_allow_other in /etc/fuse.conf)
     #[arg(long, help_heading = "Mount")]
     pub(crate) allow_root: bool,
-    /// The owner of all files; you if left out
-    #[arg(long, help_heading = "Mount")]
+    /// The owner of all files, by name or number; you if left out
+    #[arg(long, value_name = "USER", value_parser = user, help_heading = "Mount")]
     pub(crate) uid: Option<u32>,
-    /// The group of all files; yours if left out
-    #[arg(long, help_heading = "Mount")]
+    /// The group of all files, by name or number; yours if left out
+    #[arg(long, value_name = "GROUP", value_parser = group, help_heading = "Mount")]
     pub(crate) gid: Option<u32>,
     /// The permissions of files
     #[arg(long, value_name = "OCTAL", default_value = "0644", value_parser = octal, help_heading = "Mount")]
@@ -348,6 +352,27 @@ pub(crate) struct MountArgs {
     pub(crate) fstab: Vec<String>,
 }
 
+/// The number that no user and no group has: chown(2) reads it as "leave it".
+const NOBODYS: u32 = u32::MAX;
+
+fn user(text: &str) -> Result<u32, String> {
+    let by_name = || nix::unistd::User::from_name(text).ok().flatten();
+    let number = match text.parse() {
+        Ok(number) => Some(number).filter(|number| *number != NOBODYS),
+        Err(_) => by_name().map(|user| user.uid.as_raw()),
+    };
+    number.ok_or_else(|| "there is no such user: `getent passwd` lists all".to_owned())
+}
+
+fn group(text: &str) -> Result<u32, String> {
+    let by_name = || nix::unistd::Group::from_name(text).ok().flatten();
+    let number = match text.parse() {
+        Ok(number) => Some(number).filter(|number| *number != NOBODYS),
+        Err(_) => by_name().map(|group| group.gid.as_raw()),
+    };
+    number.ok_or_else(|| "there is no such group: `getent group` lists all".to_owned())
+}
+
 fn octal(text: &str) -> Result<u16, String> {
     u16::from_str_radix(text.trim_start_matches("0o"), 8)
         .ok()
@@ -389,9 +414,10 @@ mod tests {
 
     use super::*;
 
-    fn parse(args: &[&str]) -> Result<Cli, clap::Error> {
+    fn parse(args: &[&str]) -> Result<Cli, String> {
         let args = std::iter::once("s3mfa-mount").chain(args.iter().copied());
-        Cli::try_parse_from(crate::fstab::expand(args.map(OsString::from)))
+        let args = crate::fstab::expand(args.map(OsString::from), &Cli::command())?;
+        Cli::try_parse_from(args).map_err(|error| error.to_string())
     }
 
     #[test]
@@ -407,7 +433,7 @@ mod tests {
             "-o",
             "rw,noauto,x-systemd.automount,allow_other,profile=work,file_mode=0600,ro",
             "-o",
-            r#"async,user=alice,mfa_process="code 'a,b' "c d"",role_session_name=a\,b,external_id=5"x"#,
+            r#"auto,user=alice,mfa_process="code 'a,b' "c d"",role_session_name=a\,b,external_id=5"x"#,
         ])
         .unwrap();
         assert!(cli.mount.allow_other && cli.mount.read_only);
@@ -420,6 +446,22 @@ mod tests {
         assert_eq!(cli.mount.access.external_id.as_deref(), Some("5\"x"));
         assert_eq!(cli.mount.access.role_session_name.as_deref(), Some("a,b"));
         assert!(parse(&["b", "/m", "-ofoo=bar"]).is_err());
+        assert_eq!(cli.mount.fstab, ["user=alice"]);
+    }
+
+    #[test]
+    fn owners_have_names_and_numbers() {
+        let cli = parse(&["b", "/m", "-o", "uid=root,gid=12345"]).unwrap();
+        assert_eq!((cli.mount.uid, cli.mount.gid), (Some(0), Some(12_345)));
+        for wrong in [
+            "uid=no-such-user",
+            "gid=no such group",
+            "uid=4294967295",
+            "gid=-1",
+        ] {
+            let refusal = parse(&["b", "/m", "-o", wrong]).unwrap_err();
+            assert!(refusal.contains("getent"), "{wrong}: {refusal}");
+        }
     }
 
     #[test]

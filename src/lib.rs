@@ -74,7 +74,7 @@ mod words;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use mount::MountError;
@@ -96,7 +96,14 @@ pub fn main() -> ExitCode {
     let mut surroundings = config::Surroundings {
         secrets: sys::take_secrets(),
     };
-    let cli = match Cli::try_parse_from(fstab::expand(args.iter().cloned())) {
+    let expanded = match fstab::expand(args.iter().cloned(), &Cli::command()) {
+        Ok(expanded) => expanded,
+        Err(refusal) => {
+            say(&format!("s3mfa-mount: {refusal}"));
+            return ExitCode::from(2);
+        }
+    };
+    let cli = match Cli::try_parse_from(expanded) {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();
@@ -141,6 +148,8 @@ pub fn main() -> ExitCode {
 fn serve(cli: Cli, env: &config::Surroundings, background: bool) -> Result<(), MountError> {
     let level = cli.mount.log.log_level.clone();
     log::start(level.as_deref(), background)?;
+    // Files that wait to be stored and requests to S3 take more than most programs need.
+    sys::raise_descriptor_limit();
     run(mount::run(cli.mount, env, background))
 }
 

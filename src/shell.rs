@@ -73,6 +73,7 @@ pub(crate) async fn run(command: &str, terminal: bool) -> std::io::Result<Printe
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
+    crate::sys::with_usual_limits(shell.as_std_mut());
     if !terminal {
         shell.stdin(Stdio::null()).process_group(0);
     }

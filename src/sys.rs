@@ -2,10 +2,20 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
+use std::io::{self, IoSliceMut};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::sync::OnceLock;
 
+use nix::errno::Errno;
 use nix::sys::prctl;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal};
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 
 /// Environment variables that hold secrets: no child may inherit them.
 const SECRETS: [&str; 4] = [
@@ -40,12 +50,80 @@ pub(crate) fn die_of(signal: Signal) {
     }
 }
 
-/// Makes a signal do nothing here, and its default in programs that are started: those inherit
-/// what is ignored or blocked, but not what is caught.
-pub(crate) fn shrug_off(signal: Signal) {
+/// Makes a signal (by its number) do nothing here, and its default in programs that are started:
+/// those inherit what is ignored or blocked, but not what is caught.
+pub(crate) fn shrug_off(signal: i32) {
     extern "C" fn nothing(_: i32) {}
-    // SAFETY: the handler does nothing, which is safe at any time.
-    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::Handler(nothing)) };
+    // SAFETY: all zeros is a valid `sigaction`, and the handler does nothing, which is safe at any
+    // time.
+    unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        action.sa_flags = libc::SA_RESTART;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut());
+    }
+}
+
+/// The limit of open files that this process was started with.
+static USUAL_LIMIT: OnceLock<(u64, u64)> = OnceLock::new();
+
+/// Has the kernel give this process as many descriptors as it may have at most.
+///
+/// The usual limit of 1,024 is for programs that use select(2).
+pub(crate) fn raise_descriptor_limit() {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return;
+    };
+    if soft < hard && setrlimit(Resource::RLIMIT_NOFILE, hard, hard).is_ok() {
+        let _ = USUAL_LIMIT.set((soft, hard));
+    }
+}
+
+/// Has a program that is started get the usual limit of descriptors again: some close all that
+/// there may be, one by one.
+pub(crate) fn with_usual_limits(command: &mut std::process::Command) -> &mut std::process::Command {
+    if let Some((soft, hard)) = USUAL_LIMIT.get().copied() {
+        let lower = move || Ok(setrlimit(Resource::RLIMIT_NOFILE, soft, hard)?);
+        // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+        unsafe { command.pre_exec(lower) };
+    }
+    command
+}
+
+/// The device number of what a path leads to, if that can be told without asking its filesystem,
+/// which may be ours: fs/fuse/dir.c of Linux, `fuse_getattr`, tells it for a mask of nothing.
+pub(crate) fn device_of(path: &Path) -> Option<(u32, u32)> {
+    let path = CString::new(path.as_os_str().as_bytes()).ok()?;
+    // SAFETY: all zeros is a valid `statx`, the path ends with a zero, and both outlive the call.
+    unsafe {
+        let mut about: libc::statx = std::mem::zeroed();
+        let flags = libc::AT_STATX_DONT_SYNC | libc::AT_NO_AUTOMOUNT;
+        let told = libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, 0, &raw mut about);
+        (told == 0).then_some((about.stx_dev_major, about.stx_dev_minor))
+    }
+}
+
+/// Receives one descriptor from a socket.
+pub(crate) fn receive_descriptor(socket: &UnixStream) -> io::Result<OwnedFd> {
+    let mut byte = [0];
+    let mut parts = [IoSliceMut::new(&mut byte)];
+    let mut room = nix::cmsg_space!(RawFd);
+    let message = loop {
+        let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+        match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut room), flags) {
+            Err(Errno::EINTR) => {}
+            outcome => break outcome?,
+        }
+    };
+    for control in message.cmsgs()? {
+        if let ControlMessageOwned::ScmRights(received) = control
+            && let Some(descriptor) = received.first()
+        {
+            // SAFETY: the kernel has just made it for this process, and nobody else knows of it.
+            return Ok(unsafe { OwnedFd::from_raw_fd(*descriptor) });
+        }
+    }
+    Err(io::ErrorKind::UnexpectedEof.into())
 }
 
 /// Keeps the process's memory out of core dumps, and other processes of the user out of its

@@ -18,6 +18,7 @@ use crate::auth::session::Patience;
 use crate::aws::{Endpoints, is_aws};
 use crate::cli::{AccessArgs, MountArgs};
 use crate::fs::{Budget, Look};
+use crate::fstab::KernelOptions;
 use crate::store::write::Settings;
 
 /// The least memory that pages need, in bytes.
@@ -50,6 +51,8 @@ pub(crate) struct Config {
     /// Bytes per second.
     pub(crate) download_limit: Option<u64>,
     pub(crate) allow: Allow,
+    /// What the kernel keeps of the mount.
+    pub(crate) kernel: KernelOptions,
     pub(crate) lazy: bool,
 }
 
@@ -163,6 +166,7 @@ impl Config {
             upload_limit: args.upload_limit,
             download_limit: args.download_limit,
             allow,
+            kernel: KernelOptions::of(args.fstab.iter().map(String::as_str)),
             lazy: args.lazy,
         })
     }

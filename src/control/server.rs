@@ -137,10 +137,15 @@ async fn answer(stream: UnixStream, mounted: Arc<Mounted>) {
         Request::Unmount => {
             let outcome = tokio::select! {
                 outcome = mounted.unmount() => outcome,
-                () = progress(&mut connection, &mounted) => Ok(()),
+                () = progress(&mut connection, &mounted) => Ok(None),
             };
             let reply = match outcome {
-                Ok(()) => Reply::Done(format!("{} is unmounted", mounted.place())),
+                Ok(None) => Reply::Done(format!("{} is unmounted", mounted.place())),
+                Ok(Some(users)) => Reply::Done(format!(
+                    "{} is unmounted; {users} still has files open there, which can be closed and \
+                     nothing else",
+                    mounted.place()
+                )),
                 Err(error) => Reply::Failed {
                     exit: error.exit_code(),
                     message: error.to_string(),

@@ -1,6 +1,8 @@
 //! Wiring and lifetime: builds the layers, mounts, says so, waits for the end, unmounts.
 
+mod device;
 mod error;
+mod holders;
 mod keeping;
 mod mounted;
 mod notification;
@@ -12,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use fuser::{MountOption, SessionACL};
+use fuser::SessionACL;
 use sd_notify::NotifyState;
 use tokio::sync::{oneshot, watch};
 
@@ -88,6 +90,7 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
             let _ = place::detach(&mounted.mountpoint);
             MountError::Other(format!("cannot leave the terminal: {error}"))
         })?;
+        end.leave_terminal();
     }
     tracing::info!(
         "{} is mounted on {}",
@@ -243,8 +246,22 @@ fn serve(
     }
     let (ended, heard) = oneshot::channel();
     let (fuse, reads) = Fuse::new(Arc::clone(&fs), tokio::runtime::Handle::current(), ended);
-    let session = fuser::Session::new(fuse, &mountpoint, &options(&config))
-        .map_err(|error| place::explain(&mountpoint, &error))?;
+    device::tell_what_is_left_out(&config.kernel);
+    let opened = device::mount(
+        &mountpoint,
+        &device::Wish {
+            source: &source(&config),
+            read_only: config.look.read_only,
+            allow_other: config.allow != Allow::Owner,
+            kernel: &config.kernel,
+        },
+    )
+    .map_err(|error| place::explain(&mountpoint, &error))?;
+    let (acl, serving) = serving(&config);
+    let session = fuser::Session::from_fd(fuse, opened, acl, serving).map_err(|error| {
+        let _ = place::detach(&mountpoint);
+        MountError::Fuse(format!("the kernel and FUSE do not get together: {error}"))
+    })?;
     let kernel = KernelCache::new(&session.notifier(), &reads);
     let (tell, ended) = watch::channel(false);
     let background = session.spawn();
@@ -255,9 +272,8 @@ fn serve(
             return Err(MountError::Fuse(format!("no threads for FUSE: {error}")));
         }
     };
-    // fuser 0.18 unmounts the path once more when this is dropped after an unmount from
-    // outside, which may be somebody else's mount by then. We unmount ourselves.
-    std::mem::forget(background);
+    // Its threads go on until the kernel lets go.
+    drop(background);
     tokio::spawn(async move {
         let _ = heard.await;
         tell.send_replace(true);
@@ -271,43 +287,33 @@ fn serve(
         fs,
         kernel,
         ended,
+        is_taken_down: watch::Sender::new(false),
         is_over: watch::Sender::new(false),
     })
 }
 
-fn options(config: &Config) -> fuser::Config {
-    // Commas and backslashes would be read as further options.
-    let source: String = config
-        .source()
-        .chars()
-        .map(|c| {
-            if matches!(c, ',' | '\\') || c.is_control() {
-                '_'
-            } else {
-                c
-            }
-        })
-        .collect();
-    let mut options = fuser::Config::default();
-    options.mount_options = vec![
-        MountOption::FSName(source),
-        // As an option of the kernel: fuser's own `Subtype` is for fusermount3 only, and a mount
-        // by root would show as plain `fuse`.
-        MountOption::CUSTOM(format!("subtype={}", place::SUBTYPE)),
-        MountOption::DefaultPermissions,
-        MountOption::NoAtime,
-    ];
-    if config.look.read_only {
-        options.mount_options.push(MountOption::RO);
-    }
-    options.acl = match config.allow {
+/// What the mount shows as its source. Commas and backslashes would be read as further options by
+/// fusermount3.
+fn source(config: &Config) -> String {
+    let harmless = |c: char| match c {
+        ',' | '\\' => '_',
+        c if c.is_control() => '_',
+        c => c,
+    };
+    config.source().chars().map(harmless).collect()
+}
+
+/// Who is served, and how.
+fn serving(config: &Config) -> (SessionACL, fuser::Config) {
+    let acl = match config.allow {
         Allow::Owner => SessionACL::Owner,
         Allow::Root => SessionACL::RootAndOwner,
         Allow::Other => SessionACL::All,
     };
-    options.n_threads = Some(2);
-    options.clone_fd = true;
-    options
+    let mut serving = fuser::Config::default();
+    serving.n_threads = Some(2);
+    serving.clone_fd = true;
+    (acl, serving)
 }
 
 /// Takes back what the kernel has cached whenever the session is gone.

@@ -8,12 +8,13 @@ use std::time::Duration;
 use sd_notify::NotifyState;
 use tokio::sync::watch;
 
+use super::holders::{Holders, own_places};
 use super::signals::EndSignals;
 use super::{MountError, place};
 use crate::auth::session::Phase;
 use crate::auth::{Reason, Rung, Sessions};
 use crate::clock::rfc3339;
-use crate::config::Config;
+use crate::config::{Allow, Config};
 use crate::control::status::{self, Status};
 use crate::fs::FileSystem;
 use crate::fs::kernel::KernelCache;
@@ -21,6 +22,12 @@ use crate::store::Bucket;
 
 /// How long the kernel may take to let go after an unmount.
 const LETTING_GO: Duration = Duration::from_secs(2);
+
+/// How often it is looked whether anybody still uses a mount that was taken away.
+const LOOKING_FOR_USERS: Duration = Duration::from_secs(3);
+
+/// How long looking for them may take: a process that changes its mappings is waited for.
+const LOOKING_LASTS: Duration = Duration::from_secs(5);
 
 /// How much more time systemd is asked for while unsaved writes are stored.
 const MORE_TIME: Duration = Duration::from_secs(30);
@@ -46,6 +53,8 @@ pub(crate) struct Mounted {
     pub(super) kernel: KernelCache,
     /// The kernel has let go.
     pub(super) ended: watch::Receiver<bool>,
+    /// Somebody has asked for its end, and it was taken away.
+    pub(super) is_taken_down: watch::Sender<bool>,
     /// The mount is being taken down, whether the kernel has let go or not.
     pub(super) is_over: watch::Sender<bool>,
 }
@@ -77,11 +86,12 @@ impl Mounted {
         self.kernel.take_back(self.fs.take_cached()).await;
     }
 
-    /// Ends the mount; returns when the kernel has let go, or is not going to soon.
+    /// Ends the mount; returns when the kernel has let go, or is not going to soon, and then who
+    /// uses it still.
     ///
     /// Unsaved writes are stored first, if there is a session; without one nobody is asked, and
     /// the journal keeps them.
-    pub(crate) async fn unmount(&self) -> Result<(), MountError> {
+    pub(crate) async fn unmount(&self) -> Result<Option<String>, MountError> {
         self.fs.end();
         self.fs.finish().await;
         self.detach().await?;
@@ -90,19 +100,68 @@ impl Mounted {
             self.sessions.end();
         }
         let mut ended = self.ended.clone();
-        let _ = tokio::time::timeout(LETTING_GO, ended.wait_for(|ended| *ended)).await;
-        self.last_words().await
+        let ending = ended.wait_for(|ended| *ended);
+        let has_ended = tokio::time::timeout(LETTING_GO, ending).await.is_ok();
+        let users = if has_ended { None } else { self.users().await };
+        self.last_words().await?;
+        self.is_taken_down.send_replace(true);
+        Ok(users)
     }
 
-    /// Takes the mount away; who has files open there keeps them.
+    /// Takes the mount away, wherever in this namespace it is; who has files open there keeps them.
     async fn detach(&self) -> Result<(), MountError> {
         let mountpoint = self.mountpoint.clone();
         // What is there now may be somebody else's, mounted after this one was taken away.
         if place::device(&mountpoint) != self.device {
             return Ok(());
         }
-        let detached = tokio::task::spawn_blocking(move || place::detach(&mountpoint)).await;
+        let device = self.device.clone();
+        let detached = tokio::task::spawn_blocking(move || {
+            place::detach(&mountpoint)?;
+            // Made by `mount --bind`, and dead when this process has ended.
+            for place in device.map_or_else(Vec::new, |device| own_places(&device)) {
+                if let Err(error) = place::detach(&place) {
+                    tracing::warn!("{error}");
+                }
+            }
+            Ok(())
+        });
+        let detached = detached.await;
         detached.map_err(|error| MountError::Other(error.to_string()))?
+    }
+
+    /// Who uses the mount that was taken away, in words; `None` if nobody does.
+    async fn users(&self) -> Option<String> {
+        let device = self.device.clone()?;
+        let looking = tokio::task::spawn_blocking(move || Holders::find(&device));
+        let Ok(Ok(holders)) = tokio::time::timeout(LOOKING_LASTS, looking).await else {
+            return Some("a program that cannot be looked at".to_owned());
+        };
+        if !holders.programs.is_empty() {
+            return Some(holders.named());
+        }
+        // Root sees everybody, and without --allow-other nobody else comes in. What else holds a
+        // mount, and is no process, only root makes.
+        let sees_all = nix::unistd::geteuid().is_root();
+        let is_ours_alone = self.config.allow == Allow::Owner;
+        match (sees_all, is_ours_alone, holders.namespaces.as_slice()) {
+            (true, _, [_, ..]) => None,
+            (false, true, _) => None,
+            (true, ..) => Some("the kernel (a loop device or an overlay)".to_owned()),
+            (false, ..) => Some("a program of another user".to_owned()),
+        }
+    }
+
+    /// Returns once the mount was taken away on demand, and nobody uses it any more, although the
+    /// kernel keeps it: other mount namespaces have copies.
+    async fn is_abandoned(&self) {
+        let mut down = self.is_taken_down.subscribe();
+        if down.wait_for(|down| *down).await.is_err() {
+            return std::future::pending().await;
+        }
+        while self.users().await.is_some() {
+            tokio::time::sleep(LOOKING_FOR_USERS).await;
+        }
     }
 
     /// The kernel has let go: what it has handed over at last is stored, and then there are no
@@ -155,14 +214,18 @@ impl Mounted {
                 tracing::info!("{} was unmounted", self.place());
                 tokio::select! {
                     outcome = self.last_words() => outcome,
-                    _ = signals.next() => Err(self.stopped()),
+                    _ = signals.next_that_hurries() => Err(self.stopped()),
                 }
             }
-            _ = signals.next() => {
-                tracing::info!("unmounting {}", self.place());
+            () = self.is_abandoned() => {
+                tracing::info!("{} was unmounted, and nobody uses it any more", self.place());
+                self.last_words().await
+            }
+            signal = signals.next() => {
+                tracing::info!("{signal}: unmounting {}", self.place());
                 tokio::select! {
-                    outcome = self.unmount() => outcome,
-                    _ = signals.next() => {
+                    outcome = self.unmount() => outcome.map(drop),
+                    _ = signals.next_that_hurries() => {
                         // Nothing is left behind that answers nobody.
                         let _ = self.detach().await;
                         Err(self.stopped())

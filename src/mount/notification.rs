@@ -22,6 +22,7 @@ fn notify_send(arguments: &[&str], title: &str, text: &str) -> Option<tokio::pro
         .stdin(Stdio::null())
         .stderr(Stdio::null())
         .kill_on_drop(true);
+    crate::sys::with_usual_limits(command.as_std_mut());
     Some(command)
 }
 

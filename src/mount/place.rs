@@ -127,7 +127,7 @@ fn abort(mountpoint: &Path, mount: &Mount) {
 }
 
 /// Undoes the octal escapes of mountinfo.
-fn unescape(text: &str) -> String {
+pub(super) fn unescape(text: &str) -> String {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, tail @ ..] = rest {
@@ -161,11 +161,10 @@ pub(crate) fn detach(mountpoint: &Path) -> Result<(), MountError> {
         }
     }
     let unmount = || {
-        Command::new(fusermount())
-            .args(["-u", "-z", "--"])
-            .arg(mountpoint)
-            .stdin(Stdio::null())
-            .output()
+        let mut command = Command::new(fusermount());
+        command.args(["-u", "-z", "--"]).arg(mountpoint);
+        command.stdin(Stdio::null());
+        crate::sys::with_usual_limits(&mut command).output()
     };
     let mut output = unmount();
     // systemd ends all processes of a service, and may have caught this one just as it began.
@@ -193,7 +192,7 @@ const RETRIES: u32 = 3;
 const NO_FUSERMOUNT: &str =
     "fusermount3 is not installed, and only root can mount without it: apt-get install fuse3";
 
-fn fusermount() -> std::ffi::OsString {
+pub(super) fn fusermount() -> std::ffi::OsString {
     std::env::var_os("FUSERMOUNT_PATH").unwrap_or_else(|| "fusermount3".into())
 }
 
@@ -251,7 +250,9 @@ pub(crate) fn check_fuse() -> Result<(), MountError> {
 /// Says why mounting failed, and what to do.
 pub(crate) fn explain(mountpoint: &Path, error: &std::io::Error) -> MountError {
     let text = crate::words::tame(error.to_string().trim());
-    let why = if text.contains("user_allow_other") {
+    let why = if let Some(option) = super::device::unknown_option(&text) {
+        format!("fusermount3 cannot set {option}: mount as root, or leave that out")
+    } else if text.contains("user_allow_other") {
         "--allow-other and --allow-root need the line user_allow_other in /etc/fuse.conf".to_owned()
     } else if text.contains("no write access") {
         format!(

@@ -13,17 +13,21 @@
 
 mod scene;
 
+mod descriptors;
+mod ending;
 mod expiry;
 mod habits;
 mod lifetime;
 mod listing;
 mod locking;
 mod moving;
+mod options;
 mod pinentries;
 mod prompting;
 mod reading;
 mod refusing;
 mod secrets;
+mod signals;
 mod storing;
 mod systemd;
 mod unknown;

@@ -185,3 +185,30 @@ fn a_device_of_somebody_else_is_named_and_asked_about_once() {
     assert!(mount.log().contains("mfa/bob"), "{}", mount.log());
     assert_eq!(scene.pinentry.asked(), 1);
 }
+
+/// A handle would be good until the kernel forgets the inode, and stale afterwards.
+#[test]
+fn handles_that_would_not_last_are_refused_at_once() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&[]);
+    let path = std::ffi::CString::new(mount.file("f").into_os_string().into_encoded_bytes());
+    let path = path.unwrap();
+    // `struct file_handle` with room for the largest one.
+    let mut handle = [0_u32; 64];
+    handle[0] = 128;
+    let mut mount_id = 0;
+    // SAFETY: the buffer has the room that it says.
+    #[allow(unsafe_code)]
+    let outcome = unsafe {
+        libc::name_to_handle_at(
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            handle.as_mut_ptr().cast(),
+            &raw mut mount_id,
+            0,
+        )
+    };
+    let outcome = nix::errno::Errno::result(outcome);
+    assert_eq!(outcome, Err(nix::errno::Errno::EOPNOTSUPP));
+}

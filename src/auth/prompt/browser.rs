@@ -26,7 +26,9 @@ pub(crate) async fn open_browser(url: &str) -> bool {
         None if has_display => "xdg-open".to_owned(),
         None => return false,
     };
-    let started = tokio::process::Command::new(program)
+    let mut browser = tokio::process::Command::new(program);
+    crate::sys::with_usual_limits(browser.as_std_mut());
+    let started = browser
         .arg(url)
         .envs(variables)
         .env_remove("NOTIFY_SOCKET")

@@ -84,7 +84,9 @@ async fn converse(
         PromptError::Unavailable(format!("the prompt process {what}: {error}"))
     };
     // Not the path, which an upgrade replaces: the very program that runs.
-    let mut child = tokio::process::Command::new("/proc/self/exe")
+    let mut helper = tokio::process::Command::new("/proc/self/exe");
+    crate::sys::with_usual_limits(helper.as_std_mut());
+    let mut child = helper
         .arg0("s3mfa-mount")
         .arg(MARK)
         .env_remove("NOTIFY_SOCKET")
@@ -135,7 +137,7 @@ async fn converse(
 pub(crate) fn main() -> ExitCode {
     crate::sys::forbid_core_dumps();
     // The group's SIGTERM is for the dialog, which restores the terminal then.
-    crate::sys::shrug_off(Signal::SIGTERM);
+    crate::sys::shrug_off(libc::SIGTERM);
     let _ = setsid();
     let mut input = BufReader::new(std::io::stdin());
     let mut line = String::new();

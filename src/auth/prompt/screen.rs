@@ -65,7 +65,9 @@ async fn manager_environment() -> Vec<(String, String)> {
     if !Path::new(&runtime).join("systemd").exists() {
         return Vec::new();
     }
-    let output = tokio::process::Command::new("systemctl")
+    let mut command = tokio::process::Command::new("systemctl");
+    crate::sys::with_usual_limits(command.as_std_mut());
+    let output = command
         .args(["--user", "show-environment"])
         .stdin(std::process::Stdio::null())
         .stderr(std::process::Stdio::null())

@@ -254,7 +254,9 @@ impl Lender {
 
 /// Tells the desktop, if there is one, that somebody should run `renew`.
 async fn notify(question: &Question, screen: &Screen) {
-    let notified = tokio::process::Command::new("notify-send")
+    let mut command = tokio::process::Command::new("notify-send");
+    crate::sys::with_usual_limits(command.as_std_mut());
+    let notified = command
         .envs(screen.variables.iter().map(|(name, value)| (name, value)))
         .args(["-a", "s3mfa-mount", "-i", "dialog-password"])
         .arg("An MFA code is needed: run s3mfa-mount renew")

@@ -31,6 +31,10 @@ impl Filesystem for Fuse {
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
             InitFlags::FUSE_ASYNC_DIO,
+            // An inode that the kernel has forgotten is not found again by its number, so handles
+            // (name_to_handle_at(2), NFS) are refused when they are asked for. Before Linux 6.9
+            // they are given, and stale one day.
+            InitFlags::FUSE_NO_EXPORT_SUPPORT,
         ];
         // Not FUSE_ATOMIC_O_TRUNC: with it the kernel has a file truncated before it looks whether
         // the file is being executed (`do_open` in fs/namei.c of Linux).
