@@ -11,7 +11,7 @@ use super::file::OpenFile;
 use super::inodes::{Inode, Kind, ROOT};
 use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
-use crate::store::metadata::{LIMIT, Metadata};
+use crate::store::metadata::Metadata;
 use crate::store::write::{Condition, Header, Payload};
 use crate::store::{Facts, Object, StoreError};
 
@@ -52,21 +52,31 @@ impl Change {
             && self.mtime.is_none()
     }
 
+    /// Sets what is not so already, as `now` shows it.
     fn apply(&self, posix: &mut Metadata, now: Attributes) {
-        if let Some(mode) = self.mode {
+        if let Some(mode) = self.mode
+            && mode & PERMISSIONS != now.mode & PERMISSIONS
+        {
             posix.mode = Some((now.mode & libc::S_IFMT) | (mode & PERMISSIONS));
         }
-        posix.uid = self.uid.or(posix.uid);
-        posix.gid = self.gid.or(posix.gid);
-        posix.atime = self.atime.or(posix.atime);
-        posix.mtime = self.mtime.or(posix.mtime);
+        posix.uid = self.uid.filter(|uid| *uid != now.uid).or(posix.uid);
+        posix.gid = self.gid.filter(|gid| *gid != now.gid).or(posix.gid);
+        posix.atime = self.atime.filter(|time| *time != now.atime).or(posix.atime);
+        if let Some(mtime) = self.mtime.filter(|time| *time != now.mtime) {
+            // One that was never set does not move along with the other.
+            posix.atime = posix.atime.or(Some(now.atime));
+            posix.mtime = Some(mtime);
+        }
+    }
+
+    fn sets_times(&self) -> bool {
+        self.atime.is_some() || self.mtime.is_some()
     }
 }
 
 impl FileSystem {
     /// What is known of an inode, without asking anybody.
     pub(crate) fn attributes_of(&self, inode: &Inode) -> Attributes {
-        let look = &self.look;
         let draft = self.draft(inode.number);
         // It may have been stored since this was looked up: then the inode knows.
         let now = match draft {
@@ -74,28 +84,44 @@ impl FileSystem {
             None => self.inode(inode.number).ok(),
         };
         let inode = now.as_ref().unwrap_or(inode);
-        let object = inode.kind.object();
         let drafted = draft.as_ref().map(|draft| {
             let state = draft.state();
             (state.posix.clone(), state.size())
         });
+        let object = inode.kind.object();
         let facts = object.and_then(|object| object.facts.as_ref());
         let posix = match &drafted {
             Some((posix, _)) => Some(posix),
             None => facts.map(|facts| &facts.posix),
         };
+        let shown = self.shown(inode, posix);
+        match drafted {
+            Some((_, size)) => Attributes { size, ..shown },
+            None => shown,
+        }
+    }
+
+    /// What an inode with these attributes shows.
+    fn shown(&self, inode: &Inode, posix: Option<&Metadata>) -> Attributes {
+        let look = &self.look;
+        let object = inode.kind.object();
         let (kind, permissions, size) = match &inode.kind {
             Kind::Directory(_) => (libc::S_IFDIR, u32::from(look.dir_mode), 0),
             Kind::File(object) => (libc::S_IFREG, u32::from(look.file_mode), object.size),
             Kind::Symlink(object) => (libc::S_IFLNK, 0o777, object.size),
         };
-        let size = drafted.as_ref().map_or(size, |(_, size)| *size);
         let written = object.map_or(Some(look.born), Object::written);
         // When the mount began, if the store does not say.
         let written = written.unwrap_or(look.born);
         let named = |of: fn(&Metadata) -> Option<SystemTime>| posix.and_then(of);
         let mtime = inode.touched.or(named(|p| p.mtime)).unwrap_or(written);
-        let ctime = inode.touched.or(named(|p| p.ctime)).unwrap_or(written);
+        let ctime = named(|p| p.ctime).unwrap_or(written);
+        let ctime = ctime.max(inode.touched.unwrap_or(ctime));
+        // Names that come and go in a directory are no reason to think that it was read.
+        let unread = match inode.kind {
+            Kind::Directory(_) => written,
+            Kind::File(_) | Kind::Symlink(_) => mtime,
+        };
         let mode = posix.and_then(|posix| posix.mode);
         Attributes {
             size,
@@ -108,9 +134,9 @@ impl FileSystem {
                 .all_gid
                 .or(posix.and_then(|p| p.gid))
                 .unwrap_or(look.gid),
-            atime: named(|p| p.atime).unwrap_or(mtime),
+            atime: named(|p| p.atime).unwrap_or(unread),
             mtime,
-            ctime,
+            ctime: ctime.max(inode.changed.unwrap_or(ctime)),
             // How many directories one has in it is not known; 1 tells programs so.
             links: u32::from(!inode.unlinked),
         }
@@ -149,6 +175,10 @@ impl FileSystem {
                     let _place = self.keeps_its_place(asker, number).await?;
                     let inode = self.confirm_lately(asker, number).await?;
                     let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
+                    if remote.object.size == size {
+                        // As truncate(2) of ext4 does: not even the time changes.
+                        return Ok(());
+                    }
                     let is_still = || self.is_still(number, &remote);
                     let begun = self.begin_on(asker, number, &remote, size == 0, is_still);
                     begun.await?
@@ -186,30 +216,35 @@ impl FileSystem {
         if change.is_nothing() {
             return Ok(());
         }
-        let now = self.attributes_of(&self.inode(number)?);
-        let outcome = self.change(asker, number, |posix| {
-            change.apply(posix, now);
+        let inode = self.inode(number)?;
+        let timed = change.sets_times();
+        let apply = |posix: &mut Metadata| {
+            change.apply(posix, self.shown(&inode, Some(posix)));
             Ok(())
-        });
-        outcome.await?;
-        if (change.mtime.is_some() || change.atime.is_some())
-            && let Some(draft) = self.draft(number)
-        {
-            draft.state().timed = true;
-        }
-        Ok(())
+        };
+        self.change(asker, number, timed, apply).await
     }
 
-    /// Changes the metadata of an inode, and stores it.
+    /// Changes the metadata of an inode, and stores it: with `timed`, also its times. What is so
+    /// already needs no request.
     pub(super) async fn change(
         self: &Arc<Self>,
         asker: &Asker,
         number: u64,
-        change: impl FnOnce(&mut Metadata) -> Result<(), FsError>,
+        timed: bool,
+        change: impl Fn(&mut Metadata) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let inode = self.inode(number)?;
+        if let Some(posix) = self.sure_attributes(&inode) {
+            let mut changed = posix.clone();
+            change(&mut changed)?;
+            if changed == posix {
+                self.inodes.lock().change(number);
+                return Ok(());
+            }
+        }
         if inode.kind.is_directory() {
-            return self.change_directory(asker, &inode, change).await;
+            return self.change_directory(asker, &inode, timed, change).await;
         }
         if inode.unlinked && self.draft(number).is_none() {
             return self.change_unlinked(&inode, change);
@@ -235,11 +270,17 @@ impl FileSystem {
             .edit(|state| {
                 let mut posix = state.posix.clone();
                 change(&mut posix)?;
-                if posix.size() > LIMIT {
+                if posix == state.posix {
+                    self.inodes.lock().change(number);
+                    return Ok(());
+                }
+                let before = state.kept.as_deref().map(|facts| &facts.posix);
+                if !posix.has_room(before, timed || state.timed) {
                     return Err(FsError::NoSpaceForMetadata);
                 }
                 state.posix = posix;
                 state.attributes_changed();
+                state.timed |= timed;
                 self.journal(&draft, state)
             })
             .await;
@@ -262,11 +303,24 @@ impl FileSystem {
         outcome
     }
 
+    /// The attributes that an inode has for sure, if S3 need not be asked for them.
+    fn sure_attributes(&self, inode: &Inode) -> Option<Metadata> {
+        if let Some(draft) = self.draft(inode.number) {
+            return Some(draft.state().posix.clone());
+        }
+        let object = inode.kind.object()?;
+        let facts = object.facts.as_ref().filter(|facts| facts.complete)?;
+        let is_fresh = !inode.doubted && inode.seen.elapsed() < self.look.ttl;
+        let mut posix = facts.posix.clone();
+        posix.mtime = posix.mtime.or_else(|| object.written());
+        (is_fresh && !object.etag.is_empty()).then_some(posix)
+    }
+
     /// The attributes of a file without a name are nobody's but its handles'.
     fn change_unlinked(
         &self,
         inode: &Inode,
-        change: impl FnOnce(&mut Metadata) -> Result<(), FsError>,
+        change: impl Fn(&mut Metadata) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let Some(object) = inode.kind.object() else {
             return Ok(());
@@ -285,9 +339,11 @@ impl FileSystem {
         self: &Arc<Self>,
         asker: &Asker,
         inode: &Inode,
-        change: impl FnOnce(&mut Metadata) -> Result<(), FsError>,
+        timed: bool,
+        change: impl Fn(&mut Metadata) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let number = inode.number;
+        let now = self.attributes_of(inode);
         let _place = self.keeps_its_place(asker, number).await?;
         let key = self.key(number);
         let is_bucket = number == ROOT && self.prefix.is_empty();
@@ -307,25 +363,39 @@ impl FileSystem {
             return Ok(());
         }
         let key = format!("{}/", key?.trim_end_matches('/'));
-        self.keep_directory(asker, number).await?;
+        let is_new = self.keep_directory(asker, number).await?;
         let before = match self.bucket.head(asker, &key).await {
             Err(StoreError::NotFound) => return Err(FsError::NotFound),
             found => found?,
         };
         let mut facts = before.facts.as_deref().cloned().unwrap_or_default();
-        let now = self.attributes_of(inode);
         let mut posix = facts.posix.clone();
-        posix.mode.get_or_insert(now.mode);
-        posix.uid.get_or_insert(now.uid);
-        posix.gid.get_or_insert(now.gid);
-        if inode.touched.is_some() {
-            posix.mtime = inode.touched;
+        if is_new {
+            // The marker that was made just now is no reason for other times.
+            posix.mtime = Some(now.mtime);
+            posix.atime = Some(now.atime);
         }
+        posix.mtime = inode.touched.or(posix.mtime).or_else(|| before.written());
+        let asked = posix.clone();
         change(&mut posix)?;
-        if posix.size() > LIMIT {
-            return Err(FsError::NoSpaceForMetadata);
+        if posix == asked && !is_new {
+            self.inodes.lock().change(number);
+            return Ok(());
         }
         posix.ctime = Some(SystemTime::now());
+        let whole = Metadata {
+            mode: posix.mode.or(Some(now.mode)),
+            uid: posix.uid.or(Some(now.uid)),
+            gid: posix.gid.or(Some(now.gid)),
+            ..posix.clone()
+        };
+        // Where others have left no room, only what was asked for is added.
+        let known = Some(&facts.posix);
+        let posix = [whole, posix]
+            .into_iter()
+            .find(|posix| posix.has_room(known, timed))
+            .ok_or(FsError::NoSpaceForMetadata)?
+            .fitted(known, timed);
         let header = Header {
             content_type: facts.content_type.clone().unwrap_or_default(),
             metadata: posix.write().into_iter().collect(),

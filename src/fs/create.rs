@@ -288,7 +288,8 @@ impl FileSystem {
     /// Makes sure that a directory outlives the last name in it: that it has a marker.
     ///
     /// Only a prefix that somebody else's tools made has none, so this mostly knows already.
-    pub(super) async fn keep_directory(&self, asker: &Asker, number: u64) -> Result<(), FsError> {
+    /// Returns whether one was made.
+    pub(super) async fn keep_directory(&self, asker: &Asker, number: u64) -> Result<bool, FsError> {
         let inode = self.inode(number)?;
         if inode.unlinked {
             return Err(FsError::NotFound);
@@ -297,11 +298,11 @@ impl FileSystem {
         if let Kind::Directory(Some(marker)) = &inode.kind
             && !marker.etag.is_empty()
         {
-            return Ok(());
+            return Ok(false);
         }
         let key = self.key(number)?;
         if number == ROOT && key.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let marker = format!("{}/", key.trim_end_matches('/'));
         let query = Query {
@@ -311,9 +312,10 @@ impl FileSystem {
         };
         let found = match self.bucket.list(asker, &query).await {
             Ok(page) => page.entries.into_iter().next(),
-            Err(StoreError::Denied(_)) => return Ok(()),
+            Err(StoreError::Denied(_)) => return Ok(false),
             Err(error) => return Err(error.into()),
         };
+        let mut is_new = false;
         let object = match found {
             Some(crate::store::Entry::Object(found, object)) if found == marker => {
                 self.marker(asker, &marker, object).await
@@ -331,13 +333,16 @@ impl FileSystem {
                     .put_new(asker, &marker, Bytes::new(), posix, kind)
                     .await
                 {
-                    Err(FsError::Exists) => return Ok(()),
-                    made => made?,
+                    Err(FsError::Exists) => return Ok(false),
+                    made => {
+                        is_new = true;
+                        made?
+                    }
                 }
             }
         };
         self.inodes.lock().attributes_stored(number, object);
-        Ok(())
+        Ok(is_new)
     }
 
     /// A name in a directory was made, changed or removed by this mount.

@@ -208,10 +208,13 @@ impl State {
         let object = remote.object.clone();
         let content = Extents::of_object(0, object.size);
         let facts = object.facts.clone();
+        let mut posix = facts.as_ref().map(|f| f.posix.clone()).unwrap_or_default();
+        // Whatever is stored of it, its bytes are as old as they were: S3 will say "now".
+        posix.mtime = posix.mtime.or_else(|| object.written());
         Self {
             delta: content.clone(),
             content,
-            posix: facts.as_ref().map(|f| f.posix.clone()).unwrap_or_default(),
+            posix,
             kept: facts,
             version: 0,
             dirty: false,

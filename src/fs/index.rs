@@ -160,13 +160,15 @@ impl Index {
         matches.then(|| entry.metadata.clone())
     }
 
-    /// The metadata that an object had when it was last seen, which may have changed since.
-    pub(crate) fn last(&self, key: &str) -> Option<Metadata> {
+    /// The metadata that an object had when it was last seen, which may have changed since, and
+    /// its Last-Modified if that is known.
+    pub(crate) fn last(&self, key: &str) -> Option<(Metadata, Option<SystemTime>)> {
         let known = self.state.lock().known(key);
+        let told = |entry: &Entry| (entry.metadata.clone(), entry.modified.map(moment));
         match known {
-            Known::Entry(entry) => Some(entry.metadata.clone()),
+            Known::Entry(entry) => Some(told(&entry)),
             Known::Removed => None,
-            Known::Nothing => Some(self.read(key)?.metadata),
+            Known::Nothing => Some(told(&self.read(key)?)),
         }
     }
 
@@ -312,6 +314,16 @@ impl Entry {
             metadata,
         })
     }
+}
+
+/// A moment in whole seconds since 1970.
+fn moment(seconds: i64) -> SystemTime {
+    let since = std::time::Duration::from_secs(seconds.unsigned_abs());
+    let moment = match seconds {
+        0.. => SystemTime::UNIX_EPOCH.checked_add(since),
+        _ => SystemTime::UNIX_EPOCH.checked_sub(since),
+    };
+    moment.unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 /// Whole seconds since 1970, rounded down.

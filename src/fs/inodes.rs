@@ -127,6 +127,8 @@ pub(crate) struct Inode {
     pub(crate) unlinked: bool,
     /// When names in this directory were last changed here.
     pub(crate) touched: Option<SystemTime>,
+    /// When its attributes were last changed here in a way that S3 does not hear of.
+    pub(crate) changed: Option<SystemTime>,
 }
 
 /// All inodes that the kernel knows.
@@ -153,6 +155,7 @@ impl Default for Inodes {
             doubted: false,
             unlinked: false,
             touched: None,
+            changed: None,
         };
         Self {
             by_number: HashMap::from([(ROOT, root)]),
@@ -326,6 +329,7 @@ impl Inodes {
         );
         inode.parent = parent;
         inode.seen = Instant::now();
+        inode.changed = Some(SystemTime::now());
         if self.by_name.get(&before) == Some(&number) {
             self.by_name.remove(&before);
         }
@@ -336,6 +340,13 @@ impl Inodes {
     pub(crate) fn touch(&mut self, directory: u64) {
         if let Some(inode) = self.by_number.get_mut(&directory) {
             inode.touched = Some(SystemTime::now());
+        }
+    }
+
+    /// Attributes were set to what they are: only the time of that is new.
+    pub(crate) fn change(&mut self, number: u64) {
+        if let Some(inode) = self.by_number.get_mut(&number) {
+            inode.changed = Some(SystemTime::now());
         }
     }
 
@@ -443,6 +454,7 @@ impl Inodes {
             doubted: false,
             unlinked: false,
             touched: None,
+            changed: None,
         };
         self.by_number.insert(number, inode);
         self.by_name.insert((parent, name.into()), number);

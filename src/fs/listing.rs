@@ -398,10 +398,10 @@ impl FileSystem {
     /// What was last seen of a directory's marker. Without a tag, because it may have changed
     /// since: the listing of the directory above does not say.
     fn marker_before(&self, key: &str) -> Option<Object> {
-        let posix = self.index.last(key)?;
+        let (posix, modified) = self.index.last(key)?;
         Some(Object {
             size: 0,
-            modified: self.look.born,
+            modified: modified.unwrap_or(self.look.born),
             etag: String::new(),
             facts: Some(Arc::new(Facts {
                 posix,

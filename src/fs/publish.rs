@@ -356,6 +356,8 @@ impl FileSystem {
             {
                 Found::Earlier(found)
             }
+            // There was no room for a mark, and the copy is what was to be copied.
+            None if snapshot.is_copied_as(&found) => Found::Ours(found),
             // Nothing has changed after all: another request of ours was in between.
             _ if snapshot.base.as_ref().is_some_and(|b| b.is_version(&found)) => {
                 Found::Earlier(found)

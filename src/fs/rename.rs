@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::draft::{Held, State};
 use super::file::Remote;
@@ -10,9 +11,20 @@ use super::names::from_kernel;
 use super::upload::passes;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
-use crate::store::metadata::content_type;
+use crate::store::metadata::{Metadata, content_type};
 use crate::store::write::Condition;
 use crate::store::{Object, StoreError};
+
+/// Where a copy goes, and what it is like.
+pub(super) struct Copy<'a, F> {
+    pub(super) key: &'a str,
+    /// What stands there, and is replaced; nothing if it is `None`.
+    pub(super) replaced: Option<Object>,
+    /// What the mark of the copy begins with, if it is to be known by more than this run.
+    pub(super) nonce: Option<String>,
+    /// Changes its attributes, which otherwise are those of the original.
+    pub(super) change: F,
+}
 
 impl FileSystem {
     /// Gives a file or a directory another name. With `keep_target`, only if that is free.
@@ -130,9 +142,13 @@ impl FileSystem {
         if let Some(hidden) = &hidden {
             replaced = Some(hidden.object.clone());
         }
-        let copy = self
-            .copy_to(asker, inode.number, &remote, new_key, replaced, None)
-            .await;
+        let copy = Copy {
+            key: new_key,
+            replaced,
+            nonce: None,
+            change: |posix: &mut Metadata| posix.ctime = Some(SystemTime::now()),
+        };
+        let copy = self.copy_to(asker, inode.number, &remote, copy).await;
         if let Some(hidden) = hidden {
             match &copy {
                 Ok(_) => self.throw_out(hidden.id),
@@ -181,20 +197,19 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Has S3 copy an object to a key where `replaced` stands, or nothing. The mark of the copy
-    /// begins with `nonce`, if there is one: with the same one again, it is known as this copy.
+    /// Has S3 copy an object to another key. It is as old as the original.
     pub(super) async fn copy_to(
         self: &Arc<Self>,
         asker: &Asker,
         number: u64,
         remote: &Arc<Remote>,
-        key: &str,
-        replaced: Option<Object>,
-        nonce: Option<String>,
+        copy: Copy<'_, impl FnOnce(&mut Metadata)>,
     ) -> Result<Object, FsError> {
+        let key = copy.key;
         // A draft of its own, which nobody sees: it knows how to store under a condition, in
         // parts if it is large, and how to recognise itself.
         let whole = self.with_facts(asker, remote).await?;
+        let written = whole.object.written();
         let mut state = State::of(whole);
         // A new name can be a new kind of file: programs save as `x.tmp` and rename to `x.odt`.
         // But a type that the old name does not explain was set by somebody, and stays.
@@ -204,11 +219,13 @@ impl FileSystem {
             facts.content_type = Some(content_type(key));
         }
         state.key = key.to_owned();
-        state.base = replaced;
-        if let Some(nonce) = nonce {
+        state.base = copy.replaced;
+        if let Some(nonce) = copy.nonce {
             state.nonce = nonce;
         }
-        state.attributes_changed();
+        state.version += 1;
+        state.posix.ctime = state.posix.ctime.or(written);
+        (copy.change)(&mut state.posix);
         let kept = super::recover::Kept::File(Box::new(state.record()));
         let (id, file) = self.spool()?.create(&kept)?;
         let draft = super::draft::Draft::new(number, id, Arc::new(file), state);

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 use super::draft::State;
 use super::extents::Extents;
 use super::file::Remote;
+use super::upload::copied;
 use crate::store::metadata::Metadata;
 use crate::store::write::{Condition, Header};
 use crate::store::{Facts, Object};
@@ -24,6 +25,8 @@ pub(super) struct Snapshot {
     pub(super) version: u64,
     pub(super) dirty: bool,
     pub(super) nonce: String,
+    /// Somebody has set the time of the last change.
+    pub(super) timed: bool,
 }
 
 impl Snapshot {
@@ -40,6 +43,7 @@ impl Snapshot {
             version: state.version,
             dirty: state.dirty,
             nonce: state.nonce.clone(),
+            timed: state.timed,
         }
     }
 
@@ -50,13 +54,30 @@ impl Snapshot {
 
     /// What the object carries.
     pub(super) fn header(&self) -> Header {
-        let mut posix = self.posix.clone();
-        posix.nonce = Some(self.mark());
         Header {
             content_type: self.content_type.clone(),
-            metadata: posix.write().into_iter().collect(),
+            metadata: self.carried().write().into_iter().collect(),
             kept: self.kept.clone(),
         }
+    }
+
+    /// The attributes that the object carries, as far as there is room for them.
+    fn carried(&self) -> Metadata {
+        let posix = Metadata {
+            nonce: Some(self.mark()),
+            ..self.posix.clone()
+        };
+        let before = self.kept.as_deref().map(|facts| &facts.posix);
+        posix.fitted(before, self.timed)
+    }
+
+    /// Whether an object has the bytes of the one that this is a copy of, and what the copy
+    /// carries.
+    pub(super) fn is_copied_as(&self, found: &Object) -> bool {
+        let source = copied(self);
+        let facts = found.facts.as_ref();
+        source.is_some_and(|source| source.etag == found.etag)
+            && facts.is_some_and(|facts| facts.posix == self.carried())
     }
 
     /// What must stand under the name for this to replace it.
@@ -70,8 +91,7 @@ impl Snapshot {
     /// What stands there once it is stored.
     pub(super) fn object(&self, etag: String) -> Object {
         let mut facts = self.kept.as_deref().cloned().unwrap_or_default();
-        facts.posix = self.posix.clone();
-        facts.posix.nonce = Some(self.mark());
+        facts.posix = self.carried();
         facts.content_type = Some(self.content_type.clone());
         facts.version_id = None;
         facts.complete = true;

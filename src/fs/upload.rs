@@ -300,7 +300,7 @@ fn differs(sent: &Metadata, wanted: &Metadata, timed: bool) -> bool {
 }
 
 /// The object of which a snapshot is an unchanged copy, if S3 can copy that at once.
-fn copied(snapshot: &Snapshot) -> Option<Source> {
+pub(super) fn copied(snapshot: &Snapshot) -> Option<Source> {
     let size_of = |source: u32| {
         let source = snapshot.sources.get(source as usize)?;
         Some(source.object.size)

@@ -60,7 +60,7 @@ impl FileSystem {
         if value.len() > LIMIT {
             return Err(FsError::NoSpaceForMetadata);
         }
-        self.change(asker, number, |posix| {
+        self.change(asker, number, false, |posix| {
             let is_there = posix.xattrs.contains_key(name);
             match mode {
                 Mode::Create if is_there => return Err(FsError::Exists),
@@ -85,9 +85,11 @@ impl FileSystem {
         if !posix.xattrs.contains_key(name) {
             return Err(FsError::NoData);
         }
-        self.change(asker, number, |posix| match posix.xattrs.remove(name) {
-            Some(_) => Ok(()),
-            None => Err(FsError::NoData),
+        self.change(asker, number, false, |posix| {
+            match posix.xattrs.remove(name) {
+                Some(_) => Ok(()),
+                None => Err(FsError::NoData),
+            }
         })
         .await
     }

@@ -158,6 +158,55 @@ impl Metadata {
         }
     }
 
+    /// What of it there is room for, on an object that carried `before`.
+    ///
+    /// What this program adds by itself gives way, in this order, until the rest has room: when
+    /// the file was read, when its attributes changed (S3 tells when the object was made), which
+    /// upload made it, and when its bytes changed, unless somebody has set that (`timed`). What
+    /// was there before is never left out: it has come from others, and others need it.
+    pub(crate) fn fitted(&self, before: Option<&Self>, timed: bool) -> Self {
+        let mut fitted = self.clone();
+        let had = |of: fn(&Self) -> bool| before.is_some_and(of);
+        if fitted.size() > LIMIT && !had(|before| before.atime.is_some()) {
+            fitted.atime = None;
+        }
+        if fitted.size() > LIMIT && !had(|before| before.ctime.is_some()) {
+            fitted.ctime = None;
+        }
+        if fitted.size() > LIMIT {
+            fitted.nonce = None;
+        }
+        if fitted.size() > LIMIT && !timed && !had(|before| before.mtime.is_some()) {
+            fitted.mtime = None;
+        }
+        if let Some(before) = before.filter(|_| fitted.size() > LIMIT) {
+            // In place of a time that was there, another takes more room if it has a fraction.
+            fitted.atime = before.atime;
+            fitted.ctime = before.ctime;
+            if !timed {
+                fitted.mtime = fitted.mtime.map(whole_second);
+            }
+        }
+        fitted
+    }
+
+    /// Whether there is room for all of it that cannot give way.
+    ///
+    /// AWS does not count what precedes the names. Where others have left little room, what there
+    /// is counts as AWS counts it: a store that does not will say so.
+    pub(crate) fn has_room(&self, before: Option<&Self>, timed: bool) -> bool {
+        let fitted = self.fitted(before, timed);
+        let counted = || {
+            let all = fitted.write();
+            let sizes = all.iter().map(|(name, value)| name.len() + value.len());
+            sizes.sum::<usize>()
+        };
+        let beside_others = |before: &Self| {
+            !before.other.is_empty() && counted() <= LIMIT || fitted.size() <= before.size()
+        };
+        fitted.size() <= LIMIT || before.is_some_and(beside_others)
+    }
+
     /// How many of the [`LIMIT`] bytes it takes: all names and values.
     ///
     /// `x-amz-meta-` is counted with each name, as MinIO counts it (`cmd/generic-handlers.go`);
@@ -303,6 +352,19 @@ fn time(text: &str) -> Option<SystemTime> {
         SystemTime::UNIX_EPOCH.checked_sub(since)
     } else {
         SystemTime::UNIX_EPOCH.checked_add(since)
+    }
+}
+
+/// Without the fraction of a second.
+fn whole_second(time: SystemTime) -> SystemTime {
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => SystemTime::UNIX_EPOCH + Duration::from_secs(since.as_secs()),
+        Err(before) => {
+            let before = before.duration();
+            let seconds = before.as_secs() + u64::from(before.subsec_nanos() > 0);
+            let whole = SystemTime::UNIX_EPOCH.checked_sub(Duration::from_secs(seconds));
+            whole.unwrap_or(time)
+        }
     }
 }
 

@@ -289,3 +289,80 @@ proptest! {
         prop_assert_eq!(Metadata::from(BTreeMap::from(again.clone())), again);
     }
 }
+
+/// All that this program adds by itself, and a mode that somebody has asked for.
+fn added() -> Metadata {
+    Metadata {
+        mode: Some(0o100_600),
+        mtime: Some(at(1_700_000_000, 250_000_000)),
+        atime: Some(at(1_700_000_000, 250_000_000)),
+        ctime: Some(at(1_700_000_001, 500_000_000)),
+        nonce: Some("0123456789abcdef-12".to_owned()),
+        ..Metadata::default()
+    }
+}
+
+#[test]
+fn what_this_program_adds_gives_way_and_nothing_else() {
+    let names = |metadata: &Metadata| -> Vec<String> {
+        metadata.write().into_iter().map(|(name, _)| name).collect()
+    };
+    let all = added();
+    let with = |left: usize| {
+        let mut others = Metadata::default();
+        let room = LIMIT - PREFIX.len() - "others".len() - left;
+        others.other.insert("others".to_owned(), "o".repeat(room));
+        let mut metadata = all.clone();
+        metadata.other.clone_from(&others.other);
+        (others, metadata)
+    };
+    let size = all.size();
+    for (left, kept) in [
+        (
+            size,
+            &["atime", "ctime", "mode", "mtime", "others", "s3mfa-nonce"][..],
+        ),
+        (
+            size - 1,
+            &["ctime", "mode", "mtime", "others", "s3mfa-nonce"],
+        ),
+        (size - 40, &["mode", "mtime", "others", "s3mfa-nonce"]),
+        (size - 100, &["mode", "mtime", "others"]),
+        (25, &["mode", "others"]),
+    ] {
+        let (others, metadata) = with(left);
+        let fitted = metadata.fitted(Some(&others), false);
+        assert_eq!(names(&fitted), kept, "with {left} of {size} bytes left");
+        assert!(metadata.has_room(Some(&others), false));
+    }
+    // A time that somebody has set does not give way, and what has no room at all is refused.
+    let (others, metadata) = with(25);
+    assert_eq!(
+        names(&metadata.fitted(Some(&others), true)),
+        ["mode", "mtime", "others"]
+    );
+    let (others, metadata) = with(5);
+    assert!(metadata.has_room(Some(&others), false) && !metadata.has_room(Some(&others), true));
+    // Without others, the limit is that of the strictest store.
+    let mut own = added();
+    own.xattrs.insert("user.a".to_owned(), vec![0; 1490]);
+    assert!(own.size() > LIMIT && !own.has_room(None, false));
+}
+
+#[test]
+fn times_that_were_there_stay_and_take_no_more_room_than_before() {
+    let mut before = Metadata::read([("mtime", "1600000000"), ("atime", "1600000000")]);
+    let room = LIMIT - before.size() - PREFIX.len() - "others".len();
+    before.other.insert("others".to_owned(), "o".repeat(room));
+    assert_eq!(before.size(), LIMIT);
+    let changed = Metadata {
+        other: before.other.clone(),
+        mode: None,
+        ..added()
+    };
+    let fitted = changed.fitted(Some(&before), false);
+    assert_eq!(fitted.size(), LIMIT);
+    assert_eq!(fitted.mtime, Some(at(1_700_000_000, 0)));
+    assert_eq!(fitted.atime, before.atime);
+    assert!(changed.has_room(Some(&before), false));
+}

@@ -113,6 +113,12 @@ pub(crate) struct Facts {
     pub(crate) content_disposition: Option<String>,
     pub(crate) content_encoding: Option<String>,
     pub(crate) content_language: Option<String>,
+    /// `Expires`, as whoever wrote it spelled it: S3 takes anything.
+    #[serde(default)]
+    pub(crate) expires: Option<String>,
+    /// `x-amz-website-redirect-location`.
+    #[serde(default)]
+    pub(crate) website_redirect: Option<String>,
     /// `None` is `STANDARD`.
     pub(crate) storage_class: Option<String>,
     pub(crate) sse: Option<String>,

@@ -111,6 +111,8 @@ macro_rules! facts {
             content_disposition: $output.content_disposition,
             content_encoding: $output.content_encoding,
             content_language: $output.content_language,
+            expires: $output.expires_string,
+            website_redirect: $output.website_redirect_location,
             storage_class: $output.storage_class.map(|class| class.as_str().to_owned()),
             sse: $output
                 .server_side_encryption

@@ -152,6 +152,20 @@ fn without_body(request: &mut HttpRequest) {
     request.headers_mut().insert("content-length", "0");
 }
 
+/// Says when the object expires, in the words that it had: the SDK takes nothing but dates, and
+/// S3 takes anything.
+fn with_expires(header: &Header) -> impl Fn(&mut HttpRequest) + Send + Sync + 'static {
+    let kept = header.kept.as_deref();
+    let expires = kept.and_then(|facts| facts.expires.clone());
+    move |request| {
+        if let Some(expires) = &expires
+            && let Err(error) = request.headers_mut().try_insert("expires", expires.clone())
+        {
+            tracing::warn!("Expires cannot be kept: {error}");
+        }
+    }
+}
+
 /// What is copied, if it still is what it was.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Source {
@@ -213,6 +227,7 @@ macro_rules! creating {
             .set_content_language(kept.and_then(|facts| facts.content_language.clone()))
             .set_storage_class(class.as_deref().map(StorageClass::from))
             .set_server_side_encryption(sse.as_deref().map(ServerSideEncryption::from))
+            .set_website_redirect_location(kept.and_then(|facts| facts.website_redirect.clone()))
             .set_ssekms_key_id(kms.filter(|_| sse.as_deref() != Some("AES256")))
             .set_acl(settings.acl.as_deref().map(Into::into))
     }};
@@ -240,6 +255,7 @@ impl S3 {
             .body(body);
         let answer = request
             .customize()
+            .mutate_request(with_expires(header))
             .config_override(self.timing(payload.timeouts()))
             .send()
             .await
@@ -255,6 +271,8 @@ impl S3 {
         let answer = creating!(request, self.settings, header)
             .set_request_payer(self.payer())
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
+            .customize()
+            .mutate_request(with_expires(header))
             .send()
             .await
             .map_err(|error| Failure::read(self.generation, &error))?;
@@ -447,6 +465,7 @@ impl S3 {
             .set_expected_source_bucket_owner(self.settings.expected_bucket_owner.clone())
             .customize()
             .mutate_request(without_body)
+            .mutate_request(with_expires(header))
             .config_override(self.timing(on_the_server()))
             .send()
             .await

@@ -13,10 +13,12 @@
 
 mod scene;
 
+mod dates;
 mod descriptors;
 mod ending;
 mod expiry;
 mod habits;
+mod keeping;
 mod lifetime;
 mod listing;
 mod locking;

@@ -7,6 +7,7 @@
 
 mod directory;
 mod requests;
+mod times;
 
 use std::collections::HashMap;
 use std::ops::Range;

@@ -16,6 +16,7 @@ use fuser::{
 use parking_lot::Mutex;
 
 use super::directory::{DOTS, names, send_names};
+use super::times::moment;
 use super::{BACKGROUND, Fuse, GENERATION, NAMES, REQUEST, Unheard, attributes, file_type, told};
 use crate::auth::Asker;
 use crate::fs::attributes::Change;
@@ -719,13 +720,6 @@ fn birth(request: &Request, mode: u32) -> Birth {
         uid: request.uid(),
         gid: request.gid(),
         mode,
-    }
-}
-
-fn moment(time: TimeOrNow) -> SystemTime {
-    match time {
-        TimeOrNow::SpecificTime(time) => time,
-        TimeOrNow::Now => SystemTime::now(),
     }
 }
 

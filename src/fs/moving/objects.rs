@@ -5,13 +5,16 @@ use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
 
 use super::Move;
 use crate::auth::Asker;
 use crate::fs::file::Remote;
+use crate::fs::rename::Copy;
 use crate::fs::{FileSystem, FsError};
+use crate::store::metadata::Metadata;
 use crate::store::write::Condition;
 use crate::store::{Entry, Object, Query, StoreError};
 
@@ -87,10 +90,17 @@ impl FileSystem {
                 .map(|(key, object)| {
                     let (fs, asker) = (Arc::clone(self), *asker);
                     let (to, nonce) = (moved.new_key(&key), moved.nonce_of(&object.etag));
+                    let touched = self.touched(&key, run.as_deref());
                     async move {
                         let remote = Arc::new(Remote::apart(key.clone(), object.clone()));
-                        let copy = fs.copy_to(&asker, 0, &remote, &to, None, Some(nonce));
-                        let copy = copy.await?;
+                        let copy = Copy {
+                            key: &to,
+                            replaced: None,
+                            nonce: Some(nonce),
+                            // Only the directory itself has another name.
+                            change: |posix: &mut Metadata| posix.mtime = touched.or(posix.mtime),
+                        };
+                        let copy = fs.copy_to(&asker, 0, &remote, copy).await?;
                         Ok((key, object, to, copy))
                     }
                 })
@@ -130,14 +140,29 @@ impl FileSystem {
             (Some(marker), there) => {
                 let nonce = moved.nonce_of(&marker.etag);
                 let remote = Arc::new(Remote::apart(moved.from.clone(), marker.clone()));
-                let copy = self.copy_to(asker, 0, &remote, &moved.to, there, Some(nonce));
-                let copy = copy.await?;
+                let touched = self.touched(&moved.from, run.as_deref());
+                let copy = Copy {
+                    key: &moved.to,
+                    replaced: there,
+                    nonce: Some(nonce),
+                    change: |posix: &mut Metadata| {
+                        posix.mtime = touched.or(posix.mtime);
+                        posix.ctime = Some(SystemTime::now());
+                    },
+                };
+                let copy = self.copy_to(asker, 0, &remote, copy).await?;
                 if let Some(run) = run {
                     run.has_copied(moved.from.clone(), &marker, moved.to.clone(), copy);
                 }
             }
         }
         Ok(())
+    }
+
+    /// When names in a directory were last changed here, if its marker does not say so yet.
+    fn touched(&self, marker: &str, run: Option<&Run>) -> Option<SystemTime> {
+        let number = run?.known.get(marker).filter(|_| marker.ends_with('/'))?;
+        self.inode(*number).ok()?.touched
     }
 
     /// Deletes what was copied, and the marker last.

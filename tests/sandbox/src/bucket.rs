@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use bytes::Bytes;
+use s3s::dto::{Timestamp, TimestampFormat};
 
 use crate::attributes::Attributes;
 use crate::checksums::{md5_hex, multipart_etag};
@@ -49,6 +50,18 @@ impl PutOptions {
         self
     }
 
+    /// Sets when it expires, which is told as an HTTP date.
+    pub fn expires(mut self, expires: SystemTime) -> Self {
+        self.attributes.expires = Some(expires.into());
+        self
+    }
+
+    /// Sets the `x-amz-website-redirect-location`.
+    pub fn website_redirect(mut self, location: impl Into<String>) -> Self {
+        self.attributes.website_redirect = Some(location.into());
+        self
+    }
+
     /// Sets the storage class, such as `GLACIER`; `STANDARD` without it.
     pub fn storage_class(mut self, storage_class: impl Into<String>) -> Self {
         self.attributes.storage_class = storage_class.into();
@@ -89,6 +102,10 @@ pub struct ObjectInfo {
     pub content_language: Option<String>,
     /// The `Cache-Control`.
     pub cache_control: Option<String>,
+    /// The `Expires`, as an HTTP date.
+    pub expires: Option<String>,
+    /// The `x-amz-website-redirect-location`.
+    pub website_redirect: Option<String>,
     /// User metadata, the names without `x-amz-meta-`.
     pub metadata: BTreeMap<String, String>,
     /// The storage class, `STANDARD` by name too.
@@ -117,6 +134,8 @@ impl ObjectInfo {
             content_disposition: attributes.content_disposition,
             content_language: attributes.content_language,
             cache_control: attributes.cache_control,
+            expires: attributes.expires.as_ref().and_then(http_date),
+            website_redirect: attributes.website_redirect,
             metadata: attributes.metadata,
             storage_class: attributes.storage_class,
             acl: attributes.acl,
@@ -167,6 +186,12 @@ impl UploadInfo {
                 .collect(),
         }
     }
+}
+
+fn http_date(time: &Timestamp) -> Option<String> {
+    let mut text = Vec::new();
+    time.format(TimestampFormat::HttpDate, &mut text).ok()?;
+    String::from_utf8(text).ok()
 }
 
 impl Bucket {
