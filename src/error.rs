@@ -18,7 +18,6 @@ pub(crate) fn errno(error: &FsError) -> i32 {
         FsError::TooLarge => libc::EFBIG,
         FsError::NoSpace(_) | FsError::NoSpaceForMetadata => libc::ENOSPC,
         FsError::Spool(_) => libc::EIO,
-        FsError::Conflict(_) => libc::ESTALE,
         FsError::NoData => libc::ENODATA,
         FsError::NotText => libc::EILSEQ,
         FsError::Invalid => libc::EINVAL,

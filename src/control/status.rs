@@ -51,6 +51,10 @@ pub(crate) struct Conflict {
     pub(crate) stored_as: String,
     /// `conflict`, or `recovered` for a write that a crash has interrupted.
     pub(crate) kind: String,
+    /// Whether bytes that were not changed here are missing in it: somebody else has replaced them,
+    /// and the bucket keeps no versions.
+    #[serde(default)]
+    pub(crate) incomplete: bool,
     /// RFC 3339.
     pub(crate) when: String,
 }
@@ -141,10 +145,14 @@ impl Status {
         for conflict in &self.conflicts {
             let _ = writeln!(
                 text,
-                "  {:9} {}: your version is {}",
+                "  {:9} {}: your version is {}{}",
                 conflict.kind,
                 crate::words::tame(&conflict.key),
-                crate::words::tame(&conflict.stored_as)
+                crate::words::tame(&conflict.stored_as),
+                match conflict.incomplete {
+                    true => ", with zeros for what was not changed here: nobody has that any more",
+                    false => "",
+                }
             );
         }
     }

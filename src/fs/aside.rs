@@ -6,7 +6,9 @@ use super::beside::beside;
 use super::draft::{Draft, Fate, State};
 use super::extents::Extents;
 use super::file::Remote;
+use super::salvage::{MISSING, missing};
 use super::snapshot::Snapshot;
+use super::upload::may_pass;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::StoreError;
@@ -28,10 +30,12 @@ pub(super) enum Aside {
 pub(crate) struct SetAside {
     /// The name that it was meant for, as a key.
     pub(crate) key: String,
-    /// Where it is: a key, or a path on this machine for what is no whole file.
+    /// Where it is: a key.
     pub(crate) stored_as: String,
     /// `conflict` or `recovered`.
     pub(crate) why: &'static str,
+    /// Some of its bytes are nobody's any more: see [`super::salvage`].
+    pub(crate) is_incomplete: bool,
     pub(crate) when: std::time::SystemTime,
 }
 
@@ -59,7 +63,7 @@ impl Aside {
 }
 
 impl FileSystem {
-    /// Stores a snapshot beside its name.
+    /// Stores a snapshot beside its name: all of it, or what there still is.
     pub(super) async fn set_aside(
         self: &Arc<Self>,
         asker: &Asker,
@@ -72,38 +76,64 @@ impl FileSystem {
             Some(slash) => meant.split_at(slash + 1),
             None => ("", meant.as_str()),
         };
-        // Nothing of what it was made of may be there any more, so all of it is sent.
-        let size = snapshot.content.size();
-        if let Err(error) = self.hydrate(asker, draft, 0..size).await {
-            return Err(match error {
-                FsError::Store(StoreError::Changed | StoreError::NotFound) => {
-                    self.is_kept_here(draft, &meant, why);
-                    FsError::Conflict(format!(
-                        "{meant} was changed by somebody else, and with it the parts that were \
-                         not changed here, so no whole file can be stored; what was written is \
-                         kept in {}",
-                        draft.file.path().display()
-                    ))
-                }
-                error => error,
-            });
-        }
-        let whole = whole(draft);
         let date = jiff::Zoned::now().strftime("%Y-%m-%d %H.%M.%S").to_string();
         for n in 0..NAMES {
-            let other = beside(name, why.word(), &date, &self.look.host, n);
-            let attempt = Snapshot {
+            // Nothing of what it was made of need be there any more.
+            self.salvage(asker, draft).await?;
+            let (whole, sources, lost) = {
+                let state = draft.state();
+                (whole(&state), state.sources.clone(), state.lost.clone())
+            };
+            let is_incomplete = lost.count() > 0;
+            let word = match is_incomplete {
+                true => format!("{} incomplete", why.word()),
+                false => why.word().to_owned(),
+            };
+            let other = beside(name, &word, &date, &self.look.host, n);
+            let mut attempt = Snapshot {
                 key: format!("{directory}{other}"),
                 delta: whole.clone(),
-                content: whole.clone(),
+                content: whole,
+                sources,
                 base: None,
                 ..snapshot.clone()
             };
+            if is_incomplete {
+                let missing = missing(&lost).into_bytes();
+                attempt.posix.xattrs.insert(MISSING.to_owned(), missing);
+                let before = attempt.kept.as_deref().map(|facts| &facts.posix);
+                if !attempt.posix.has_room(before, attempt.timed) {
+                    attempt.posix.xattrs.remove(MISSING);
+                }
+            }
             let etag = match self.store_as(asker, draft, &attempt).await {
                 Err(FsError::Store(StoreError::Changed)) => continue,
+                Err(error) if !may_pass(&error) && why == Aside::Conflict => {
+                    // It waits under the other name: this one is the stranger's, and usable.
+                    self.is_apart(draft, &attempt.key);
+                    self.show_the_other(draft.number);
+                    return Err(error);
+                }
                 answer => answer?,
             };
-            self.is_aside(draft, &attempt, etag, &meant, why);
+            self.is_aside(draft, &attempt, etag);
+            if is_incomplete {
+                tracing::warn!(
+                    "{}: somebody else has replaced what was not changed here, and nobody has it \
+                     any more: those bytes are zeros ({MISSING} names them)",
+                    attempt.key
+                );
+            }
+            tracing::warn!(
+                "{} {}: this side's version is {}",
+                meant,
+                match why {
+                    Aside::Conflict => "was changed by somebody else meanwhile",
+                    Aside::Recovered => "was being written when it was interrupted",
+                },
+                attempt.key
+            );
+            self.is_told(&meant, attempt.key, why, is_incomplete);
             return Ok(());
         }
         Err(FsError::Spool(format!(
@@ -111,19 +141,28 @@ impl FileSystem {
         )))
     }
 
-    /// A draft has got another name. Handles on it go on with that; the inode is the
-    /// stranger's from now on.
-    fn is_aside(
-        self: &Arc<Self>,
-        draft: &Arc<Draft>,
-        stored: &Snapshot,
-        etag: String,
-        meant: &str,
-        why: Aside,
-    ) {
+    /// A draft has another name from now on. Handles on it go on with that; the inode is the
+    /// stranger's.
+    fn is_apart(self: &Arc<Self>, draft: &Arc<Draft>, key: &str) {
+        self.retire(draft);
+        {
+            let mut state = draft.state();
+            key.clone_into(&mut state.key);
+            state.aside = true;
+            state.base = None;
+            state.delta = whole(&state);
+        }
+        self.drafts.lock().insert(draft.place(), Arc::clone(draft));
+        if let Err(error) = self.journal(draft, &mut draft.state()) {
+            tracing::warn!("{key}: {error}");
+        }
+    }
+
+    /// A draft is stored under another name.
+    fn is_aside(self: &Arc<Self>, draft: &Arc<Draft>, stored: &Snapshot, etag: String) {
         let object = stored.object(etag);
         self.wrote(&stored.key, &object);
-        self.retire(draft);
+        self.is_apart(draft, &stored.key);
         let remote = Arc::new(Remote::apart(stored.key.clone(), object.clone()));
         let files = self.files.lock();
         for file in files.all() {
@@ -134,11 +173,8 @@ impl FileSystem {
         }
         let writers = {
             let mut state = draft.state();
-            state.key.clone_from(&stored.key);
-            state.aside = true;
-            state.delta = Extents::of_object(0, object.size);
+            state.is_all_of(remote, object.size);
             state.kept = object.facts.clone();
-            state.sources = vec![remote];
             state.base = Some(object);
             state.stored = stored.version;
             state.dirty = false;
@@ -149,44 +185,22 @@ impl FileSystem {
         };
         drop(files);
         if writers == 0 {
+            self.retire(draft);
             self.throw_out(draft.id);
-        } else {
+        } else if let Err(error) = self.journal(draft, &mut draft.state()) {
             // What is written from now on waits for a session like everything else.
-            self.drafts.lock().insert(draft.place(), Arc::clone(draft));
-            if let Err(error) = self.journal(draft, &mut draft.state()) {
-                tracing::warn!("{}: {error}", stored.key);
-            }
+            tracing::warn!("{}: {error}", stored.key);
         }
         self.show_the_other(draft.number);
-        tracing::warn!(
-            "{} {}: this side's version is {}",
-            meant,
-            match why {
-                Aside::Conflict => "was changed by somebody else meanwhile",
-                Aside::Recovered => "was being written when it was interrupted",
-            },
-            stored.key
-        );
-        self.is_told(meant, stored.key.clone(), why);
-    }
-
-    /// Only a part of a large file was changed here, and the rest is gone with the version that
-    /// it was opened as: what was written stays on this machine, at its offsets.
-    fn is_kept_here(&self, draft: &Draft, meant: &str, why: Aside) {
-        let place = draft.file.path().display().to_string();
-        let is_known = self.asides.lock().iter().any(|it| it.stored_as == place);
-        // It is tried again with each session.
-        if !is_known {
-            self.is_told(meant, place, why);
-        }
     }
 
     /// People hear of a file that is not where it was meant to be.
-    fn is_told(&self, meant: &str, stored_as: String, why: Aside) {
+    fn is_told(&self, meant: &str, stored_as: String, why: Aside, is_incomplete: bool) {
         let aside = SetAside {
             key: meant.to_owned(),
             stored_as,
             why: why.word(),
+            is_incomplete,
             when: std::time::SystemTime::now(),
         };
         self.asides.lock().push(aside.clone());
@@ -225,9 +239,8 @@ impl FileSystem {
     }
 }
 
-/// All of a draft as bytes of its own; holes are holes.
-fn whole(draft: &Draft) -> Extents {
-    let state: &State = &draft.state();
+/// All of a draft, wherever its bytes are; holes are holes.
+fn whole(state: &State) -> Extents {
     let mut whole = Extents::new();
     for piece in state.content.pieces(0..state.size()) {
         if let Some(from) = piece.from {

@@ -461,6 +461,7 @@ impl FileSystem {
         let source = crate::store::write::Source {
             key: key.to_owned(),
             etag: before.etag.clone(),
+            version: None,
         };
         let copy = self.bucket.copy(asker, &source, key, header, &condition);
         copy.await

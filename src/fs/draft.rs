@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::FsError;
-use super::extents::{Extents, From as Origin};
+use super::extents::{Extents, From as Origin, Piece};
 use super::file::Remote;
 use super::stream_out::{Ahead, IN_UPLOAD};
 use crate::spool::SpoolFile;
@@ -69,6 +69,8 @@ pub(crate) struct State {
     /// The objects that `content` and `delta` speak of, by number.
     pub(super) sources: Vec<Arc<Remote>>,
     pub(super) base: Option<Object>,
+    /// The bytes that read as zeros because nobody has them any more: see [`super::salvage`].
+    pub(super) lost: Extents,
     pub(super) posix: Metadata,
     /// What else the object carried, and keeps.
     pub(super) kept: Option<Arc<Facts>>,
@@ -152,6 +154,8 @@ pub(crate) struct Record {
     pub(super) delta: Extents,
     pub(super) sources: Vec<SourceRecord>,
     pub(super) base: Option<Object>,
+    #[serde(default)]
+    pub(super) lost: Extents,
     pub(super) posix: Metadata,
     pub(super) kept: Option<Facts>,
     pub(super) version: u64,
@@ -178,6 +182,7 @@ impl State {
             delta: Extents::new(),
             sources: Vec::new(),
             base: None,
+            lost: Extents::new(),
             posix,
             kept: None,
             version: 1,
@@ -256,6 +261,17 @@ impl State {
         origins.any(|from| matches!(from, Origin::Remote { source, .. } if source == IN_UPLOAD))
     }
 
+    /// Whether there are bytes that nobody has any more.
+    pub(super) fn is_incomplete(&self) -> bool {
+        self.lost.count() > 0
+    }
+
+    /// Whether a range has such bytes.
+    pub(super) fn is_lost(&self, range: Range<u64>) -> bool {
+        let pieces = self.lost.pieces(range);
+        pieces.iter().any(|piece| piece.from.is_some())
+    }
+
     /// Its size in bytes.
     pub(crate) fn size(&self) -> u64 {
         self.content.size()
@@ -281,6 +297,20 @@ impl State {
         self.posix.bytes_change();
         self.timed = false;
         self.dirty = true;
+    }
+
+    /// All of it is in one object. What it was made of is history: what is not in the spool is read
+    /// from that from now on.
+    pub(super) fn is_all_of(&mut self, remote: Arc<Remote>, size: u64) {
+        self.sources = vec![remote];
+        self.delta = Extents::of_object(0, size);
+        for Piece { range, from } in self.content.pieces(0..self.size()) {
+            if let Some(Origin::Remote { .. }) = from {
+                let offset = range.start;
+                let source = 0;
+                self.content.put(range, Origin::Remote { source, offset });
+            }
+        }
     }
 
     /// The number under which extents name a source.
@@ -320,6 +350,7 @@ impl State {
                 })
                 .collect(),
             base: self.base.clone(),
+            lost: self.lost.clone(),
             posix: self.posix.clone(),
             kept: self.kept.as_deref().cloned(),
             version: self.version,

@@ -11,6 +11,7 @@ use super::recover::Kept;
 use super::stream_out::IN_UPLOAD;
 use super::{Caller, FileSystem, FsError, blocking};
 use crate::auth::Asker;
+use crate::store::StoreError;
 
 impl FileSystem {
     /// Fetches what a range needs of remote objects into the spool.
@@ -60,6 +61,9 @@ impl FileSystem {
         let (pieces, sources) = {
             let state = draft.state();
             let end = range.end.min(state.size());
+            if state.is_lost(range.start.min(end)..end) {
+                return Err(StoreError::Changed.into());
+            }
             let pieces = state.content.pieces(range.start.min(end)..end);
             (pieces, state.sources.clone())
         };
@@ -129,6 +133,7 @@ impl FileSystem {
                 if end > at {
                     state.content.put(at..end, Origin::Local);
                     state.delta.put(at..end, Origin::Local);
+                    state.lost.zero(at..end);
                     state.bytes_changed();
                 }
                 if was_closed || is_first {
@@ -281,6 +286,7 @@ impl FileSystem {
             self.forget_sent(draft, state, &behind)?;
             state.content.set_size(size);
             state.delta.set_size(size);
+            state.lost.zero(size..u64::MAX);
             state.bytes_changed();
             // What comes to lie behind the end must read as zeros if the file grows again.
             if draft.file.len()? > size {
@@ -305,6 +311,7 @@ impl FileSystem {
             self.forget_sent(draft, state, &range)?;
             state.content.zero(range.clone());
             state.delta.zero(range.clone());
+            state.lost.zero(range.clone());
             draft.file.punch(range)?;
             state.bytes_changed();
             self.journal(draft, state)

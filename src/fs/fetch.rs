@@ -161,7 +161,13 @@ async fn fly(bucket: &Bucket, lease: &Lease, file: &Remote, mut flight: Flight, 
     loop {
         let before = flight.at;
         let broke = match bucket
-            .get(lease, &file.key, &file.object, flight.at..flight.end)
+            .get(
+                lease,
+                &file.key,
+                &file.object,
+                file.pinned.as_deref(),
+                flight.at..flight.end,
+            )
             .await
         {
             Err(failure) => return flight.fail(&failure),

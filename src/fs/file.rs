@@ -12,6 +12,7 @@ use super::pages::PAGE;
 use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::verdict::Action;
+use crate::store::write::Source;
 use crate::store::{Object, StoreError};
 
 /// One version of an object, to be read from.
@@ -21,6 +22,8 @@ pub(crate) struct Remote {
     pub(super) version: u64,
     pub(super) key: String,
     pub(super) object: Object,
+    /// Its id, if it is known not to be the latest version any more.
+    pub(super) pinned: Option<String>,
     /// What its readers are going to want.
     pub(super) window: Mutex<Window>,
 }
@@ -31,7 +34,25 @@ impl Remote {
             version,
             key,
             object,
+            pinned: None,
             window: Mutex::default(),
+        }
+    }
+
+    /// The same version, to be read by its id.
+    pub(super) fn pinned(&self, id: String) -> Self {
+        Self {
+            pinned: Some(id),
+            ..Self::new(self.version, self.key.clone(), self.object.clone())
+        }
+    }
+
+    /// What S3 is to copy from.
+    pub(super) fn source(&self) -> Source {
+        Source {
+            key: self.key.clone(),
+            etag: self.object.etag.clone(),
+            version: self.pinned.clone(),
         }
     }
 

@@ -11,7 +11,8 @@
 //!   knows where its bytes are, and [`edit`] reads and changes them. After [`closing`],
 //!   [`publish`] stores it as it was at one moment ([`snapshot`]), [`upload`] sends it ([`plan`]:
 //!   in which parts; [`stream_out`]: while it is still being written), [`aside`] keeps both
-//!   versions after a conflict, [`recover`] takes up what a crash has left.
+//!   versions after a conflict ([`salvage`] finds what the replaced one was made of), [`recover`]
+//!   takes up what a crash has left.
 //! - [`create`], [`remove`] and [`rename`] change names, [`moving`] those of directories;
 //!   [`attributes`] and [`xattr`] what is kept in metadata, which [`index`] remembers over
 //!   remounts.
@@ -49,6 +50,7 @@ pub(crate) mod range;
 pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod rename;
+mod salvage;
 mod snapshot;
 mod stream_out;
 pub(crate) mod tree;
@@ -105,9 +107,6 @@ pub(crate) enum FsError {
     /// The spool cannot be used.
     #[error("{0}")]
     Spool(String),
-    /// Somebody else changed the file, and this side's version could not be stored beside it.
-    #[error("{0}")]
-    Conflict(String),
     /// There is no such attribute.
     #[error("no such attribute")]
     NoData,

@@ -15,7 +15,6 @@ use tokio::sync::watch;
 
 use super::aside::{Aside, Notice};
 use super::draft::{Draft, Fate, State};
-use super::extents::{Extents, From as Origin, Piece};
 use super::file::Remote;
 use super::inodes::Kind;
 use super::snapshot::Snapshot;
@@ -433,16 +432,6 @@ impl FileSystem {
                 file.follow(Some(Arc::clone(&remote)));
             }
         }
-        // What it was made of is history: all that is not in the spool is in this now.
-        state.sources = vec![remote];
-        state.delta = Extents::of_object(0, object.size);
-        let whole = 0..state.size();
-        for Piece { range, from } in state.content.pieces(whole) {
-            if let Some(Origin::Remote { .. }) = from {
-                let offset = range.start;
-                let source = 0;
-                state.content.put(range, Origin::Remote { source, offset });
-            }
-        }
+        state.is_all_of(remote, object.size);
     }
 }

@@ -322,6 +322,7 @@ impl State {
         state.delta = record.delta;
         state.sources = record.sources.into_iter().map(remote).collect();
         state.base = record.base;
+        state.lost = record.lost;
         state.kept = record.kept.map(Arc::new);
         state.version = record.version;
         // Whatever the counter was, this is not stored.

@@ -235,10 +235,7 @@ impl FileSystem {
                 let source = snapshot.sources.get(source as usize);
                 let source = source.ok_or(FsError::BadHandle)?;
                 let range = offset..offset + (part.range.end - part.range.start);
-                let source = Source {
-                    key: source.key.clone(),
-                    etag: source.object.etag.clone(),
-                };
+                let source = source.source();
                 let bucket = &self.bucket;
                 let copy = bucket.copy_part(asker, key, &upload.id, part.number, &source, &range);
                 copy.await?
@@ -308,10 +305,7 @@ pub(super) fn copied(snapshot: &Snapshot) -> Option<Source> {
     let index = snapshot.delta.is_whole_source(size_of)?;
     let source = snapshot.sources.get(index as usize)?;
     let fits = source.object.size <= LARGEST_PART && source.object.size > 0;
-    fits.then(|| Source {
-        key: source.key.clone(),
-        etag: source.object.etag.clone(),
-    })
+    fits.then(|| source.source())
 }
 
 /// Makes a draft's spool file as long as what is sent of it: the SDK reads it by itself, and takes

@@ -329,6 +329,7 @@ impl Mounted {
                     key: aside.key,
                     stored_as: aside.stored_as,
                     kind: aside.why.to_owned(),
+                    incomplete: aside.is_incomplete,
                     when: rfc3339(aside.when),
                 })
                 .collect(),

@@ -230,10 +230,11 @@ impl Bucket {
         lease: &Lease,
         key: &str,
         object: &Object,
+        version: Option<&str>,
         range: Range<u64>,
     ) -> Result<Body, Failure> {
         self.requests.get.fetch_add(1, Ordering::Relaxed);
-        lease.s3.get(key, object, range).await
+        lease.s3.get(key, object, version, range).await
     }
 
     /// A lease on the live session, if there is one: for what must never wait for a person.

@@ -10,7 +10,7 @@
 //!   was signed with, and is sent again when a new session is there.
 //! - [`inspect`] finds out what is allowed, [`policy`] reads what a bucket says of itself.
 //! - [`mod@write`] sends the requests that change something, [`changes`] is their gate, and
-//!   [`support`] knows which conditions the store honours.
+//!   [`support`] knows which conditions the store honours. [`versions`] finds what was replaced.
 
 pub(crate) mod bucket;
 pub(crate) mod changes;
@@ -26,6 +26,7 @@ pub(crate) mod support;
 pub(crate) mod tag;
 mod told;
 pub(crate) mod verdict;
+mod versions;
 pub(crate) mod write;
 
 use std::sync::Arc;

@@ -415,11 +415,13 @@ impl S3 {
         Ok((listed, next.filter(|_| answer.is_truncated == Some(true))))
     }
 
-    /// The bytes of a range, if the object is still this version.
+    /// The bytes of a range, if the object is still this version, or has a version with this id that
+    /// is.
     pub(crate) async fn get(
         &self,
         key: &str,
         object: &Object,
+        version: Option<&str>,
         range: Range<u64>,
     ) -> Result<Body, Failure> {
         let slot = self.slot().await?;
@@ -429,6 +431,7 @@ impl S3 {
             .get_object()
             .bucket(&*self.bucket)
             .key(key)
+            .set_version_id(version.map(str::to_owned))
             .set_if_match(condition)
             .set_request_payer(self.payer())
             .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())

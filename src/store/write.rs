@@ -171,6 +171,8 @@ fn with_expires(header: &Header) -> impl Fn(&mut HttpRequest) + Send + Sync + 's
 pub(crate) struct Source {
     pub(crate) key: String,
     pub(crate) etag: String,
+    /// The id of an earlier version, if it is one.
+    pub(crate) version: Option<String>,
 }
 
 impl Source {
@@ -367,7 +369,7 @@ impl S3 {
             .key(key)
             .upload_id(upload)
             .part_number(number)
-            .copy_source(self.copy_source(&source.key))
+            .copy_source(self.copy_source(source))
             .set_copy_source_if_match(source.condition())
             .copy_source_range(format!(
                 "bytes={}-{}",
@@ -456,7 +458,7 @@ impl S3 {
         let request = self.client.copy_object().bucket(&*self.bucket).key(key);
         let answer = creating!(request, self.settings, header)
             .metadata_directive(MetadataDirective::Replace)
-            .copy_source(self.copy_source(&source.key))
+            .copy_source(self.copy_source(source))
             .set_copy_source_if_match(source.condition())
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
@@ -510,9 +512,16 @@ impl S3 {
             })
     }
 
-    fn copy_source(&self, key: &str) -> String {
-        let path = format!("{}/{key}", self.bucket);
-        percent_encode(path.as_bytes(), COPY_SOURCE).to_string()
+    fn copy_source(&self, source: &Source) -> String {
+        let path = format!("{}/{}", self.bucket, source.key);
+        let path = percent_encode(path.as_bytes(), COPY_SOURCE);
+        match &source.version {
+            Some(version) => {
+                let version = percent_encode(version.as_bytes(), COPY_SOURCE);
+                format!("{path}?versionId={version}")
+            }
+            None => path.to_string(),
+        }
     }
 
     fn timing(&self, timeouts: TimeoutConfig) -> aws_sdk_s3::config::Builder {

@@ -13,6 +13,7 @@
 
 mod scene;
 
+mod conflicts;
 mod dates;
 mod descriptors;
 mod ending;

@@ -10,13 +10,13 @@ use s3mfa_sandbox::{ConditionalWrites, Kind, Matcher, Network};
 
 use crate::scene::{Mount, PATIENCE, Scene, errno, holds_within, noise, wait_until};
 
-fn pending(mount: &Mount, scene: &Scene) -> usize {
+pub fn pending(mount: &Mount, scene: &Scene) -> usize {
     let status = mount.status(scene);
     status["pending_uploads"].as_array().unwrap().len()
 }
 
 /// The only key that starts like this besides the one given.
-fn beside(scene: &Scene, start: &str, key: &str) -> String {
+pub fn beside(scene: &Scene, start: &str, key: &str) -> String {
     let keys = scene.bucket.keys();
     let mut others = keys.iter().filter(|k| k.starts_with(start) && *k != key);
     let other = others
@@ -127,70 +127,6 @@ fn a_signal_without_a_session_asks_nobody_and_the_next_mount_finishes() {
     assert_eq!(scene.bucket.get("new").unwrap(), "new");
     assert_eq!(scene.bucket.get("old").unwrap(), "after");
     assert_eq!(scene.bucket.keys(), ["new", "old"]);
-}
-
-#[test]
-fn two_clients_that_change_one_file_both_keep_their_version() {
-    let scene = Scene::new();
-    for (key, size) in [("small.txt", 1000), ("large.tar.gz", 20 << 20)] {
-        scene.bucket.put(key, noise(1, size));
-    }
-    let mount = scene.mount(&[]);
-    // Part of a small one: its rest is the version that was opened.
-    let file = OpenOptions::new()
-        .write(true)
-        .open(mount.file("small.txt"))
-        .unwrap();
-    file.write_all_at(b"mine", 10).unwrap();
-    scene.bucket.put("small.txt", "theirs");
-    assert_eq!(errno(file.sync_all()), libc::ESTALE);
-    drop(file);
-    assert_eq!(scene.bucket.get("small.txt").unwrap(), "theirs");
-    let other = beside(&scene, "small", "small.txt");
-    assert!(
-        other.starts_with("small (conflict ") && other.ends_with(".txt"),
-        "{other}"
-    );
-    let mut expected = noise(1, 1000);
-    expected[10..14].copy_from_slice(b"mine");
-    assert!(scene.bucket.get(&other).unwrap() == expected);
-    // All of a large one, in parts.
-    let mine = noise(2, 30 << 20);
-    let open = OpenOptions::new()
-        .write(true)
-        .truncate(true)
-        .open(mount.file("large.tar.gz"));
-    let mut file = open.unwrap();
-    file.write_all(&mine).unwrap();
-    scene.bucket.put("large.tar.gz", "theirs");
-    assert_eq!(errno(file.sync_all()), libc::ESTALE);
-    drop(file);
-    let other = beside(&scene, "large", "large.tar.gz");
-    assert!(other.ends_with(".tar.gz"), "{other}");
-    assert!(scene.bucket.get(&other).unwrap() == mine);
-    assert_eq!(scene.bucket.get("large.tar.gz").unwrap(), "theirs");
-    // A new one that two made.
-    let mut file = File::create(mount.file("new")).unwrap();
-    file.write_all(b"mine").unwrap();
-    scene.bucket.put("new", "theirs");
-    assert_eq!(errno(file.sync_all()), libc::ESTALE);
-    drop(file);
-    assert_eq!(scene.bucket.get("new").unwrap(), "theirs");
-    assert_eq!(
-        scene.bucket.get(&beside(&scene, "new", "new")).unwrap(),
-        "mine"
-    );
-    let status = mount.status(&scene);
-    let conflicts = status["conflicts"].as_array().unwrap();
-    assert_eq!(conflicts.len(), 3);
-    assert_eq!(conflicts[0]["key"], "small.txt");
-    assert_eq!(conflicts[0]["kind"], "conflict");
-    let text = scene
-        .control(&["status", mount.path().to_str().unwrap()])
-        .out;
-    assert!(text.contains("small (conflict "), "{text}");
-    assert_eq!(fs::read_to_string(mount.file("new")).unwrap(), "theirs");
-    assert!(scene.bucket.uploads().is_empty());
 }
 
 #[test]
@@ -699,38 +635,6 @@ fn a_file_is_read_on_while_it_or_its_directory_is_renamed() {
 }
 
 #[test]
-fn what_is_written_after_a_conflict_is_kept_beside_as_well() {
-    let scene = Scene::new();
-    scene.bucket.put("f.txt", "one");
-    let mount = scene.mount(&["--prompt-timeout", "1"]);
-    let open = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .open(mount.file("f.txt"));
-    let file = open.unwrap();
-    file.write_all_at(b"mine", 0).unwrap();
-    scene.bucket.put("f.txt", "theirs");
-    assert_eq!(errno(file.sync_all()), libc::ESTALE);
-    let other = beside(&scene, "f", "f.txt");
-    // Who has it open goes on with that, and everybody else sees what is there now.
-    let mut bytes = [0; 4];
-    file.read_exact_at(&mut bytes, 0).unwrap();
-    assert_eq!(&bytes, b"mine");
-    assert_eq!(fs::read(mount.file("f.txt")).unwrap(), b"theirs");
-    file.write_all_at(b" and more", 4).unwrap();
-    scene.sandbox.sessions().expire_all();
-    assert_eq!(errno(file.sync_all()), libc::EKEYEXPIRED);
-    drop(file);
-    let status = mount.status(&scene);
-    assert_eq!(status["pending_uploads"][0]["key"], other.as_str());
-    assert!(scene.pinentry.answer(&scene.device.unspent_code()));
-    wait_until("nothing pending", || pending(&mount, &scene) == 0);
-    assert_eq!(scene.bucket.get(&other).unwrap(), "mine and more");
-    assert_eq!(scene.bucket.get("f.txt").unwrap(), "theirs");
-    assert_eq!(scene.bucket.keys().len(), 2);
-}
-
-#[test]
 fn a_file_that_cannot_be_deleted_under_its_old_name_keeps_it() {
     let scene = Scene::new();
     scene.bucket.put("f", "old");
@@ -838,26 +742,4 @@ fn a_second_signal_stops_at_once_and_leaves_no_dead_mount() {
     let mount = scene.mount(&[]);
     wait_until("nothing pending", || pending(&mount, &scene) == 0);
     assert_eq!(scene.bucket.get("f").unwrap(), "unsaved");
-}
-
-#[test]
-fn a_part_of_a_large_file_that_somebody_else_replaced_is_kept_here() {
-    let scene = Scene::new();
-    scene.bucket.put("large", noise(51, 24 << 20));
-    let mount = scene.mount(&[]);
-    let file = OpenOptions::new().write(true).open(mount.file("large"));
-    let file = file.unwrap();
-    file.write_all_at(b"mine", 20 << 20).unwrap();
-    scene.bucket.put("large", "theirs");
-    assert_eq!(errno(file.sync_all()), libc::ESTALE);
-    drop(file);
-    assert_eq!(scene.bucket.get("large").unwrap(), "theirs");
-    let status = mount.status(&scene);
-    let conflicts = status["conflicts"].as_array().unwrap();
-    assert_eq!(conflicts.len(), 1, "{status}");
-    assert_eq!(conflicts[0]["key"], "large");
-    let kept = File::open(conflicts[0]["stored_as"].as_str().unwrap()).unwrap();
-    let mut bytes = [0; 4];
-    kept.read_exact_at(&mut bytes, 20 << 20).unwrap();
-    assert_eq!(&bytes, b"mine");
 }

@@ -63,11 +63,11 @@ impl Operations {
         req: S3Request<GetBucketVersioningInput>,
         _: &Exchange,
     ) -> Result<GetBucketVersioningOutput, Refusal> {
-        let settings = self.bucket(&req.input.bucket)?.settings();
-        let enabled = settings.mfa_delete;
+        let bucket = self.bucket(&req.input.bucket)?;
+        let enabled = bucket.settings().mfa_delete;
         Ok(GetBucketVersioningOutput {
             // Versions come first: MFA delete is a property of theirs.
-            status: enabled
+            status: (enabled || bucket.keeps_versions())
                 .then(|| BucketVersioningStatus::from_static(BucketVersioningStatus::ENABLED)),
             mfa_delete: enabled.then(|| MFADeleteStatus::from_static(MFADeleteStatus::ENABLED)),
         })

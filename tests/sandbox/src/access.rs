@@ -229,6 +229,7 @@ fn action_of(operation: &str) -> &'static str {
     match operation {
         "GetObject" | "HeadObject" => "s3:GetObject",
         "ListObjectsV2" | "ListObjects" | "HeadBucket" => "s3:ListBucket",
+        "ListObjectVersions" => "s3:ListBucketVersions",
         "GetBucketLocation" => "s3:GetBucketLocation",
         "GetBucketPolicy" => "s3:GetBucketPolicy",
         "GetBucketVersioning" => "s3:GetBucketVersioning",

@@ -332,7 +332,12 @@ impl Bucket {
         });
     }
 
-    /// Says that versions may be deleted with MFA only. The sandbox keeps no versions, so it changes
+    /// Keeps every version of what is put from now on, as a bucket with versioning does.
+    pub fn keep_versions(&self) {
+        self.state.keep_versions();
+    }
+
+    /// Says that versions may be deleted with MFA only. The sandbox deletes no versions, so it changes
     /// nothing but what GetBucketVersioning answers; plain deletes need no MFA in AWS either.
     pub fn set_mfa_delete(&self, mfa_delete: bool) {
         self.state

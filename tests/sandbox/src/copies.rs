@@ -125,7 +125,7 @@ impl Operations {
         let CopySource::Bucket {
             bucket,
             key,
-            version_id: None,
+            version_id,
         } = source
         else {
             return Err(Refusal::s3("NotImplemented").with("Header", "x-amz-copy-source"));
@@ -133,7 +133,10 @@ impl Operations {
         self.authorize(extensions, bucket, Some(key), "s3:GetObject")?;
         let owner = text(headers, "x-amz-source-expected-bucket-owner");
         crate::access::check_owner(&self.0, bucket, owner.as_deref(), headers, exchange)?;
-        let object = self.find(bucket, key, extensions)?;
+        let object = match version_id {
+            Some(id) => self.find_version(bucket, key, id, extensions)?,
+            None => self.find(bucket, key, extensions)?,
+        };
         if exchange.conditional_writes.has_copy_sources() {
             preconditions.check_source(&object)?;
         }

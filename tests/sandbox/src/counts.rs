@@ -20,6 +20,8 @@ pub enum Kind {
     Head,
     /// ListObjectsV2, or ListObjects.
     List,
+    /// ListObjectVersions.
+    ListVersions,
     /// HeadBucket.
     HeadBucket,
     /// GetBucketLocation.

@@ -47,7 +47,7 @@
 //!
 //! # What it leaves out
 //!
-//! Virtual-hosted buckets, versions, object locks, SSE-C, session policies and tags, paths of
+//! Virtual-hosted buckets, deleting versions, object locks, SSE-C, session policies and tags, paths of
 //! users and roles, all of IAM but ListMFADevices, the browser's part of signing in, a listing of all
 //! buckets (403), and whatever else answers 501.
 //!
@@ -154,6 +154,7 @@ pub mod totp;
 mod upload_lists;
 mod uploads;
 mod users;
+mod versions;
 mod web_identity;
 mod wire;
 

@@ -24,6 +24,7 @@ struct Found {
     /// The bytes asked for, and the `Content-Range` if they are a part.
     range: Range<u64>,
     content_range: Option<String>,
+    version: Option<String>,
 }
 
 impl Found {
@@ -59,6 +60,7 @@ macro_rules! described {
             ssekms_key_id: attributes.encryption.key().map(str::to_owned),
             server_side_encryption: encryption_of(object),
             storage_class: named_class(object),
+            version_id: $found.version.clone(),
             website_redirect_location: attributes.website_redirect.clone(),
             ..$output::default()
         };
@@ -74,7 +76,7 @@ impl Operations {
         exchange: &Exchange,
     ) -> Result<GetObjectOutput, Refusal> {
         let input = req.input;
-        if input.part_number.is_some() || input.version_id.is_some() {
+        if input.part_number.is_some() {
             return Err(Refusal::s3("NotImplemented"));
         }
         let preconditions = Preconditions {
@@ -84,7 +86,8 @@ impl Operations {
             if_unmodified_since: input.if_unmodified_since,
         };
         let key = (input.bucket.as_str(), input.key.as_str());
-        let found = self.open(key, &req.extensions, preconditions, input.range)?;
+        let version = input.version_id.as_deref();
+        let found = self.open(key, version, &req.extensions, preconditions, input.range)?;
         let attributes = &found.object.attributes;
         if attributes.is_archived() {
             // Amazon S3 API reference, `GetObject`, "Errors".
@@ -107,7 +110,7 @@ impl Operations {
         _: &Exchange,
     ) -> Result<HeadObjectOutput, Refusal> {
         let input = req.input;
-        if input.part_number.is_some() || input.version_id.is_some() {
+        if input.part_number.is_some() {
             return Err(Refusal::s3("NotImplemented"));
         }
         let preconditions = Preconditions {
@@ -117,7 +120,8 @@ impl Operations {
             if_unmodified_since: input.if_unmodified_since,
         };
         let key = (input.bucket.as_str(), input.key.as_str());
-        let found = self.open(key, &req.extensions, preconditions, input.range)?;
+        let version = input.version_id.as_deref();
+        let found = self.open(key, version, &req.extensions, preconditions, input.range)?;
         let checksum = found.checksum(input.checksum_mode.is_some());
         Ok(described!(HeadObjectOutput, found, checksum))
     }
@@ -125,11 +129,17 @@ impl Operations {
     fn open(
         &self,
         (bucket, key): (&str, &str),
+        version: Option<&str>,
         extensions: &Extensions,
         preconditions: Preconditions,
         range: Option<RangeHeader>,
     ) -> Result<Found, Refusal> {
-        let object = self.find(bucket, key, extensions)?;
+        let object = match version {
+            Some(id) => self.find_version(bucket, key, id, extensions)?,
+            None => self.find(bucket, key, extensions)?,
+        };
+        let state = self.bucket(bucket)?;
+        let version = state.read_versions(|versions| versions.id(key, &object));
         preconditions.check(&object)?;
         let length = object.content.len();
         let Some(asked) = range else {
@@ -137,6 +147,7 @@ impl Operations {
                 object,
                 range: 0..length,
                 content_range: None,
+                version,
             });
         };
         let Ok(satisfied) = asked.check(length) else {
@@ -151,6 +162,7 @@ impl Operations {
                 object,
                 range: 0..0,
                 content_range: None,
+                version,
             });
         }
         let content_range = format!("bytes {}-{}/{length}", satisfied.start, satisfied.end - 1);
@@ -158,6 +170,7 @@ impl Operations {
             object,
             range: satisfied,
             content_range: Some(content_range),
+            version,
         })
     }
 }

@@ -190,6 +190,7 @@ fn s3_kind(
         (&Method::HEAD, true, false) => Kind::HeadBucket,
         (&Method::GET, true, false) if has("uploads") => Kind::ListMultipartUploads,
         (&Method::GET, true, false) if has("list-type") => Kind::List,
+        (&Method::GET, true, false) if has("versions") => Kind::ListVersions,
         (&Method::GET, true, false) if has("location") => Kind::GetBucketLocation,
         (&Method::GET, true, false) if has("policy") => Kind::GetBucketPolicy,
         (&Method::GET, true, false) if has("versioning") => Kind::GetBucketVersioning,

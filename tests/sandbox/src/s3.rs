@@ -1,7 +1,7 @@
 //! The operations of S3 that are served. All others answer 501 `NotImplemented`.
 //!
 //! Here is only who does what; the work is in `about`, `reads`, `lists`, `puts`, `copies`, `deletes`,
-//! `multipart` and `upload_lists`.
+//! `multipart`, `upload_lists` and `versions`.
 
 use std::sync::Arc;
 
@@ -13,10 +13,11 @@ use s3s::dto::{
     DeleteObjectsOutput, GetBucketLocationInput, GetBucketLocationOutput, GetBucketPolicyInput,
     GetBucketPolicyOutput, GetBucketVersioningInput, GetBucketVersioningOutput, GetObjectInput,
     GetObjectOutput, HeadBucketInput, HeadBucketOutput, HeadObjectInput, HeadObjectOutput,
-    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectsInput, ListObjectsOutput,
-    ListObjectsV2Input, ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput,
-    PostObjectOutput, PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput,
-    UploadPartInput, UploadPartOutput,
+    ListMultipartUploadsInput, ListMultipartUploadsOutput, ListObjectVersionsInput,
+    ListObjectVersionsOutput, ListObjectsInput, ListObjectsOutput, ListObjectsV2Input,
+    ListObjectsV2Output, ListPartsInput, ListPartsOutput, PostObjectInput, PostObjectOutput,
+    PutObjectInput, PutObjectOutput, UploadPartCopyInput, UploadPartCopyOutput, UploadPartInput,
+    UploadPartOutput,
 };
 use s3s::{S3, S3Request, S3Response, S3Result};
 
@@ -109,6 +110,7 @@ operations! {
     get_object(GetObjectInput) -> GetObjectOutput = get;
     head_object(HeadObjectInput) -> HeadObjectOutput = head;
     list_objects_v2(ListObjectsV2Input) -> ListObjectsV2Output = list;
+    list_object_versions(ListObjectVersionsInput) -> ListObjectVersionsOutput = list_versions;
     list_objects(ListObjectsInput) -> ListObjectsOutput = list_by_marker;
     head_bucket(HeadBucketInput) -> HeadBucketOutput = find_bucket;
     get_bucket_location(GetBucketLocationInput) -> GetBucketLocationOutput = locate_bucket;

@@ -16,6 +16,7 @@ use crate::history::{Mutation, Signature};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::uploads::{CompletedUploads, ListedPart, Uploads, no_such_upload};
+use crate::versions::Versions;
 
 /// The objects of a bucket, in the order of their keys' UTF-8 bytes, which is the order of listings.
 pub(crate) type Objects = BTreeMap<String, Arc<Object>>;
@@ -64,6 +65,9 @@ struct Shelf {
     objects: Objects,
     uploads: Uploads,
     history: Vec<Mutation>,
+    versions: Versions,
+    /// Whether it keeps versions from now on.
+    keeps_versions: bool,
 }
 
 /// What the owner says about the bucket.
@@ -86,7 +90,22 @@ impl BucketState {
     }
 
     pub(crate) fn put(&self, key: String, object: Arc<Object>) {
-        self.shelf.write().objects.insert(key, object);
+        let mut shelf = self.shelf.write();
+        shelf.keep_version(&key, &object);
+        shelf.objects.insert(key, object);
+    }
+
+    pub(crate) fn keep_versions(&self) {
+        self.shelf.write().keeps_versions = true;
+    }
+
+    pub(crate) fn keeps_versions(&self) -> bool {
+        self.shelf.read().keeps_versions
+    }
+
+    /// Reads the versions under the lock; `read` must be quick.
+    pub(crate) fn read_versions<T>(&self, read: impl FnOnce(&Versions) -> T) -> T {
+        read(&self.shelf.read().versions)
     }
 
     pub(crate) fn put_many(&self, keys: impl Iterator<Item = String>, object: &Arc<Object>) {
@@ -202,9 +221,16 @@ impl Shelf {
         by: Signature,
     ) -> Result<Arc<Object>, Refusal> {
         conditions.check(key, self.objects.get(key).map(Arc::as_ref))?;
+        self.keep_version(key, &object);
         self.objects.insert(key.to_owned(), object.clone());
         self.log(key, &object, false, by);
         Ok(object)
+    }
+
+    fn keep_version(&mut self, key: &str, object: &Arc<Object>) {
+        if self.keeps_versions {
+            self.versions.add(key, Arc::clone(object));
+        }
     }
 
     fn log(&mut self, key: &str, object: &Object, is_delete: bool, by: Signature) {

@@ -1,0 +1,125 @@
+//! Versions of objects, in buckets that keep them: Amazon S3 user guide, "How S3 Versioning works".
+//!
+//! Served are reads of a version, copies of one, and the list of them. Deleting one is not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use s3s::S3Request;
+use s3s::dto::{ETag, ListObjectVersionsInput, ListObjectVersionsOutput, ObjectVersion, Timestamp};
+
+use crate::exchange::Exchange;
+use crate::refusal::Refusal;
+use crate::s3::Operations;
+use crate::store::Object;
+
+/// Amazon S3 API reference, `ListObjectVersions`, `max-keys`.
+const PAGE: usize = 1000;
+
+/// All versions of all keys of a bucket, the oldest first, with their ids.
+#[derive(Debug, Default)]
+pub(crate) struct Versions {
+    by_key: BTreeMap<String, Vec<(String, Arc<Object>)>>,
+    next: u64,
+}
+
+impl Versions {
+    /// Notes that an object stands under a key from now on.
+    pub(crate) fn add(&mut self, key: &str, object: Arc<Object>) {
+        self.next += 1;
+        let id = format!("version{:024}", self.next);
+        let versions = self.by_key.entry(key.to_owned()).or_default();
+        versions.push((id, object));
+    }
+
+    /// The id of an object; `None` if it was put when the bucket kept no versions.
+    pub(crate) fn id(&self, key: &str, object: &Arc<Object>) -> Option<String> {
+        let mut versions = self.by_key.get(key)?.iter().rev();
+        let (id, _) = versions.find(|(_, version)| Arc::ptr_eq(version, object))?;
+        Some(id.clone())
+    }
+
+    /// The object of an id.
+    pub(crate) fn get(&self, key: &str, id: &str) -> Option<Arc<Object>> {
+        let mut versions = self.by_key.get(key)?.iter();
+        let (_, object) = versions.find(|(version, _)| version == id)?;
+        Some(Arc::clone(object))
+    }
+
+    fn below(&self, prefix: &str) -> impl Iterator<Item = (&String, &String, &Arc<Object>)> {
+        let keys = self.by_key.range(prefix.to_owned()..);
+        let keys = keys.take_while(move |(key, _)| key.starts_with(prefix));
+        // Of one key, the newest comes first.
+        keys.flat_map(|(key, versions)| {
+            let versions = versions.iter().rev();
+            versions.map(move |(id, object)| (key, id, object))
+        })
+    }
+}
+
+impl Operations {
+    /// The version of a key that a read asks for. It takes a permission of its own.
+    pub(crate) fn find_version(
+        &self,
+        bucket: &str,
+        key: &str,
+        id: &str,
+        extensions: &http::Extensions,
+    ) -> Result<Arc<Object>, Refusal> {
+        self.authorize(extensions, bucket, Some(key), "s3:GetObjectVersion")?;
+        let state = self.bucket(bucket)?;
+        let found = state.read_versions(|versions| versions.get(key, id));
+        found.ok_or_else(|| {
+            Refusal::new(
+                404,
+                "NoSuchVersion",
+                "The specified version does not exist.",
+            )
+            .with("Key", key.to_owned())
+            .with("VersionId", id.to_owned())
+        })
+    }
+
+    /// One page of the versions of the keys with a prefix. What takes a second page is refused.
+    pub(crate) async fn list_versions(
+        &self,
+        req: S3Request<ListObjectVersionsInput>,
+        _: &Exchange,
+    ) -> Result<ListObjectVersionsOutput, Refusal> {
+        let input = req.input;
+        if input.delimiter.is_some() || input.key_marker.is_some() {
+            return Err(Refusal::s3("NotImplemented"));
+        }
+        let bucket = self.bucket(&input.bucket)?;
+        let prefix = input.prefix.clone().unwrap_or_default();
+        let asked = input.max_keys.and_then(|keys| usize::try_from(keys).ok());
+        let limit = asked.map_or(PAGE, |keys| keys.min(PAGE));
+        let current = |key: &str| bucket.get(key);
+        let (versions, is_truncated) = bucket.read_versions(|all| {
+            let mut below = all.below(&prefix);
+            let page: Vec<_> = below
+                .by_ref()
+                .take(limit)
+                .map(|(key, id, object)| (key.clone(), id.clone(), Arc::clone(object)))
+                .collect();
+            (page, below.next().is_some())
+        });
+        let versions = versions.into_iter().map(|(key, id, object)| ObjectVersion {
+            is_latest: Some(current(&key).is_some_and(|now| Arc::ptr_eq(&now, &object))),
+            key: Some(key),
+            version_id: Some(id),
+            e_tag: Some(ETag::Strong(object.etag.clone())),
+            size: i64::try_from(object.content.len()).ok(),
+            last_modified: Some(Timestamp::from(object.modified)),
+            ..ObjectVersion::default()
+        });
+        Ok(ListObjectVersionsOutput {
+            name: Some(input.bucket.clone()),
+            prefix: input.prefix,
+            max_keys: i32::try_from(limit).ok(),
+            is_truncated: Some(is_truncated),
+            versions: Some(versions.collect()),
+            ..ListObjectVersionsOutput::default()
+        })
+    }
+}
