@@ -1,5 +1,6 @@
 //! Real programs on a real mount, each compared with the same program on a local directory:
-//! the same exit code, the same words, the same tree afterwards.
+//! the same exit code, the same words, the same tree afterwards. With `run_through_an_end` the
+//! session ends in the middle of it.
 //!
 //! One file for each kind of program. `twins` runs them, `tree` compares.
 
@@ -19,12 +20,19 @@ mod scene;
 mod tree;
 mod twins;
 
+mod backups;
 mod copies;
+mod data;
 mod editors;
 mod gio;
 mod git;
 mod make;
+mod node;
+mod postgres;
 mod rsync;
+mod samba;
 mod sqlite;
+mod svn;
 mod tar;
 mod trees;
+mod videos;

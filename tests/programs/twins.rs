@@ -3,9 +3,9 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
-use s3mfa_sandbox::Kind;
+use s3mfa_sandbox::{Kind, Matcher};
 
 use crate::scene::{Mount, Scene};
 use crate::tree::{self, Tree};
@@ -107,6 +107,27 @@ impl Twins {
             self.requests()
         );
         mounted
+    }
+
+    /// Runs a script on both sides, alike and to a good end, although on the mount the session ends
+    /// with the request of this number: somebody types one code, and the programs notice nothing.
+    pub fn run_through_an_end(&self, request: u64, script: &str) -> String {
+        let before = self.scene.pinentry.asked();
+        let faults = self.scene.sandbox.faults();
+        let local = self.run_in(&self.local, script);
+        let sent = self.scene.sandbox.requests().len();
+        faults.expire_before(Matcher::s3().nth(request));
+        let device = self.scene.device.clone();
+        let answering = (self.scene.pinentry)
+            .answer_after(Duration::from_millis(300), move || device.unspent_code());
+        let mounted = self.run_on_mount(script);
+        let answered = answering.join();
+        eprintln!("{}", self.requests_since(sent));
+        assert_eq!(mounted, local, "\n{script}\n{}", mounted.words);
+        assert_eq!(mounted.code, 0, "{script}\n{}", mounted.words);
+        answered.unwrap();
+        assert_eq!(self.scene.pinentry.asked(), before + 1, "one code");
+        mounted.words
     }
 
     /// Runs a script on the mount only.
