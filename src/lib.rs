@@ -62,6 +62,7 @@ mod error;
 mod fs;
 mod fstab;
 mod generated;
+mod holder;
 mod log;
 mod mount;
 mod policies;
@@ -73,6 +74,7 @@ mod sys;
 mod words;
 
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{CommandFactory, Parser};
 
@@ -163,14 +165,18 @@ fn in_runtime(
     run(command)
 }
 
+/// How long requests that still wait may take to be given up.
+const LAST_ANSWERS: Duration = Duration::from_secs(1);
+
 fn run(work: impl Future<Output = Result<(), MountError>>) -> Result<(), MountError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|error| MountError::Other(format!("no threads can be started: {error}")))?;
     let outcome = runtime.block_on(work);
-    // Requests that still wait hold nothing that must be finished.
-    runtime.shutdown_background();
+    // Requests that still wait hold nothing that must be finished, but they are answered: as long as
+    // the kernel waits for one, it may keep a thread from ending, and that thread the process.
+    runtime.shutdown_timeout(LAST_ANSWERS);
     outcome
 }
 

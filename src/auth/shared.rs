@@ -13,7 +13,7 @@ use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use aws_credential_types::Credentials;
 use nix::fcntl::{Flock, FlockArg};
@@ -23,6 +23,7 @@ use sha1::{Digest, Sha1};
 use zeroize::Zeroizing;
 
 use super::{AuthError, MARGIN, cool_down};
+use crate::holder;
 
 /// The version of the files. Another one is read as nothing.
 const VERSION: u32 = 1;
@@ -31,6 +32,9 @@ const VERSION: u32 = 1;
 /// its owner tells nobody, so there is nothing to wait for but time; it passes only while a person
 /// is asked.
 const LOOKING: Duration = Duration::from_millis(100);
+
+/// How long a program that was killed may take to end.
+const DYING: Duration = Duration::from_secs(3);
 
 /// The longest file that is read.
 const LONGEST: u64 = 256 << 10;
@@ -332,6 +336,7 @@ impl Slot {
         now: impl Fn() -> SystemTime,
     ) -> Result<Lease, Found> {
         let mut is_told = false;
+        let begun = Instant::now();
         loop {
             match self.look(wanted, now()) {
                 Found::Nothing => {}
@@ -347,8 +352,21 @@ impl Slot {
             if !std::mem::replace(&mut is_told, true) {
                 tracing::info!("another program asks for the same session: waiting for that");
             }
+            if begun.elapsed() > DYING && self.is_held_by_the_dead() {
+                tracing::warn!("the program that has asked for this session was killed, and hangs");
+                return Ok(Lease { _lock: None });
+            }
             tokio::time::sleep(LOOKING).await;
         }
+    }
+
+    /// Whether who has the lease was killed, and will never give it back.
+    fn is_held_by_the_dead(&self) -> bool {
+        let Some(directory) = &self.shelf.directory else {
+            return false;
+        };
+        let path = directory.join(format!("{}.lock", self.name));
+        holder::holder(&path).is_some_and(holder::was_killed)
     }
 
     /// Returns a session that somebody else has put there meanwhile: a person who answered at

@@ -142,6 +142,7 @@ impl Config {
                 all_uid: args.uid,
                 all_gid: args.gid,
                 host: host(),
+                shared_by: (allow != Allow::Owner).then(|| nix::unistd::getuid().as_raw()),
                 posix_metadata: args.posix_metadata,
                 uid: args.uid.unwrap_or_else(|| nix::unistd::getuid().as_raw()),
                 gid: args.gid.unwrap_or_else(|| nix::unistd::getgid().as_raw()),

@@ -153,10 +153,19 @@ pub(crate) fn unmount(args: &UnmountArgs) -> Result<(), MountError> {
         .find(|(_, status)| Path::new(&status.mountpoint) == mountpoint && !status.taken_away);
     let Some((socket, _)) = found else {
         // Its daemon is dead: what is left is a stale mount, or none.
-        if crate::mount::place::is_ours(&mountpoint) {
-            return crate::mount::place::detach(&mountpoint);
-        }
-        return Err(nothing_there(&mountpoint));
+        use crate::mount::place;
+        return match place::is_ours(&mountpoint) {
+            false => Err(nothing_there(&mountpoint)),
+            true if place::take_away_dead(&mountpoint)? => print(&format!(
+                "the daemon of {} was dead: it is unmounted, and what was not stored is stored by \
+                 the next mount\n",
+                mountpoint.display()
+            )),
+            true => Err(MountError::Other(format!(
+                "the daemon of {} does not answer: try again, or end it (fuser -vm {0} names it)",
+                mountpoint.display()
+            ))),
+        };
     };
     let mut mount = connect(&socket)?;
     mount.send(Request::Unmount)?;
@@ -313,6 +322,12 @@ fn connect(socket: &Path) -> Result<Mount, MountError> {
 
 /// As the mount itself writes its place. A dead mount cannot be resolved, only written out.
 fn absolute(path: &Path) -> PathBuf {
+    // One that hangs answers nobody who asks what is there.
+    if let Ok(written) = std::path::absolute(path)
+        && crate::mount::place::is_ours(&written)
+    {
+        return written;
+    }
     path.canonicalize()
         .or_else(|_| std::path::absolute(path))
         .unwrap_or_else(|_| path.to_owned())

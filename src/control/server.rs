@@ -125,9 +125,14 @@ async fn answer(stream: UnixStream, mounted: Arc<Mounted>) {
         }
         Request::Watch => watch(connection, &mounted).await,
         Request::Lock => {
-            mounted.lock().await;
-            let done = format!("{} is locked", mounted.place());
-            connection.reply(Reply::Done(done)).await;
+            let reply = match mounted.lock().await {
+                Ok(()) => Reply::Done(format!("{} is locked", mounted.place())),
+                Err(error) => Reply::Failed {
+                    exit: error.exit_code(),
+                    message: error.to_string(),
+                },
+            };
+            connection.reply(reply).await;
         }
         Request::Renew { terminal, ago } => {
             let now = mounted.sessions().now();

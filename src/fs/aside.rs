@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use super::beside::beside;
 use super::draft::{Draft, Fate, State};
-use super::extents::Extents;
 use super::file::Remote;
 use super::salvage::{MISSING, missing};
 use super::snapshot::Snapshot;
@@ -82,7 +81,11 @@ impl FileSystem {
             self.salvage(asker, draft).await?;
             let (whole, sources, lost) = {
                 let state = draft.state();
-                (whole(&state), state.sources.clone(), state.lost.clone())
+                (
+                    State::whole(state.stable()),
+                    state.sources.clone(),
+                    state.lost.clone(),
+                )
             };
             let is_incomplete = lost.count() > 0;
             let word = match is_incomplete {
@@ -150,7 +153,7 @@ impl FileSystem {
             key.clone_into(&mut state.key);
             state.aside = true;
             state.base = None;
-            state.delta = whole(&state);
+            state.delta = State::whole(&state.content);
         }
         self.drafts.lock().insert(draft.place(), Arc::clone(draft));
         if let Err(error) = self.journal(draft, &mut draft.state()) {
@@ -177,8 +180,11 @@ impl FileSystem {
             state.kept = object.facts.clone();
             state.base = Some(object);
             state.stored = stored.version;
-            state.dirty = false;
-            state.closed = false;
+            // What was written beside it is not.
+            let is_all = state.version == stored.version;
+            state.dirty &= !is_all;
+            state.closed &= !is_all;
+            state.promise_kept();
             state.upload = None;
             state.nonce = super::draft::nonce();
             state.writers
@@ -237,16 +243,4 @@ impl FileSystem {
         }
         self.throw_out(draft.id);
     }
-}
-
-/// All of a draft, wherever its bytes are; holes are holes.
-fn whole(state: &State) -> Extents {
-    let mut whole = Extents::new();
-    for piece in state.content.pieces(0..state.size()) {
-        if let Some(from) = piece.from {
-            whole.put(piece.range, from);
-        }
-    }
-    whole.set_size(state.size());
-    whole
 }

@@ -7,6 +7,7 @@ use super::draft::{Draft, Fate, SINGLE, State};
 use super::extents::Extents;
 use super::file::{OpenFile, Remote};
 use super::inodes::Kind;
+use super::over::MOMENT;
 use super::recover::Kept;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
@@ -54,8 +55,9 @@ impl FileSystem {
     /// Tells the journal of new extents, unless there are so many that it would be slow.
     pub(super) fn journal_extents(&self, draft: &Draft, state: &mut State) -> Result<(), FsError> {
         let (now, before) = (state.content.count(), state.journalled);
-        // What is appended is found by the length of the spool file.
-        let is_known = state.content.has_only_grown_from(&state.journalled_as);
+        // What is appended is found by the length of the spool file, unless more lies behind it.
+        let is_known =
+            state.over.is_none() && state.content.has_only_grown_from(&state.journalled_as);
         if is_known || (now > JOURNALLED && now < before * 2) {
             return Ok(());
         }
@@ -189,7 +191,7 @@ impl FileSystem {
     ///
     /// Errors: `ESTALE` if `is_still` says no when all is ready.
     pub(super) async fn begin_on(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         number: u64,
         remote: &Arc<Remote>,
@@ -217,7 +219,13 @@ impl FileSystem {
             self.throw_out(draft.id);
         }
         if !truncate && size <= SINGLE {
-            self.hydrate(asker, &draft, 0..size).await?;
+            let (fs, asker, fetching) = (Arc::clone(self), *asker, Arc::clone(&draft));
+            let fetched = tokio::spawn(async move { fs.hydrate(&asker, &fetching, 0..size).await });
+            // It goes on by itself, and whoever stores the file waits for the rest.
+            if let Ok(fetched) = tokio::time::timeout(MOMENT, fetched).await {
+                let ended = |error| FsError::Spool(format!("fetching was given up: {error}"));
+                fetched.map_err(ended)??;
+            }
         }
         begun.id = None;
         let installed = self.install(draft, is_still);

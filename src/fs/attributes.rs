@@ -476,6 +476,18 @@ impl FileSystem {
         }
     }
 
+    /// S3 has said that a directory has no marker, so that its attributes are the usual ones.
+    pub(super) fn has_no_marker(&self, key: &str) -> Object {
+        self.index.remove(key);
+        Object {
+            facts: Some(Arc::new(Facts {
+                complete: true,
+                ..Facts::default()
+            })),
+            ..self.no_marker()
+        }
+    }
+
     /// S3 has told everything about an object.
     pub(super) fn learned(&self, key: &str, object: &Object) {
         if let Some(facts) = object.facts.as_ref().filter(|facts| facts.complete) {

@@ -178,6 +178,7 @@ impl FileSystem {
 
     /// Where a symbolic link points to.
     pub(crate) async fn read_link(&self, asker: &Asker, number: u64) -> Result<Vec<u8>, FsError> {
+        self.may_tell(asker, number).await?;
         let remote = self.remote_of(number)?.ok_or(FsError::NotFound)?;
         let facts = remote.object.facts.as_ref();
         if let Some(target) = facts.and_then(|facts| facts.posix.target()) {

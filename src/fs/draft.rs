@@ -7,8 +7,8 @@
 //! Invariants:
 //!
 //! - The journal knows of a draft before its spool file gets a byte.
-//! - While a draft is being stored, nothing changes it: writers wait. So what is stored is a
-//!   state that the file had.
+//! - While a draft is being stored, nothing changes what is being sent, which is a state that the
+//!   file had: what is written meanwhile lies [`super::over`] it, and all other changes wait.
 //! - `base` is what this mount knows to stand under the name. Only that is ever replaced.
 
 use std::collections::BTreeMap;
@@ -21,8 +21,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 
 use super::FsError;
-use super::extents::{Extents, From as Origin, Piece};
+use super::extents::{Extents, From as Origin};
 use super::file::Remote;
+use super::over::Over;
 use super::stream_out::{Ahead, IN_UPLOAD};
 use crate::spool::SpoolFile;
 use crate::store::metadata::{Metadata, UNKNOWN, UNSET, content_type};
@@ -103,6 +104,10 @@ pub(crate) struct State {
     pub(super) timed: bool,
     /// It is being stored, or held: see [`Held`].
     pub(super) flight: Option<watch::Receiver<Outcome>>,
+    /// The change that is being sent, or was held: from now on can be written beside it.
+    pub(super) frozen: Option<u64>,
+    /// What was written beside it.
+    pub(super) over: Option<Over>,
     /// Why it could not be stored last time.
     pub(super) failed: Option<String>,
     /// That reason may pass by itself.
@@ -200,6 +205,8 @@ impl State {
             stored_as: None,
             timed: false,
             flight: None,
+            frozen: None,
+            over: None,
             failed: None,
             may_pass: false,
             before: None,
@@ -303,14 +310,7 @@ impl State {
     /// from that from now on.
     pub(super) fn is_all_of(&mut self, remote: Arc<Remote>, size: u64) {
         self.sources = vec![remote];
-        self.delta = Extents::of_object(0, size);
-        for Piece { range, from } in self.content.pieces(0..self.size()) {
-            if let Some(Origin::Remote { .. }) = from {
-                let offset = range.start;
-                let source = 0;
-                self.content.put(range, Origin::Remote { source, offset });
-            }
-        }
+        self.rest_on(size);
     }
 
     /// The number under which extents name a source.
@@ -442,6 +442,20 @@ impl Draft {
             _land: land,
         }
     }
+
+    /// The same if it is not being stored or held already.
+    pub(super) fn try_hold(self: &Arc<Self>) -> Option<Held> {
+        let mut state = self.state.lock();
+        if state.flight.is_some() {
+            return None;
+        }
+        let (land, flight) = watch::channel(None);
+        state.flight = Some(flight);
+        Some(Held {
+            draft: Arc::clone(self),
+            _land: land,
+        })
+    }
 }
 
 /// A draft that nobody changes or stores: its name is about to go, or to be another.
@@ -453,9 +467,20 @@ pub(super) struct Held {
     _land: watch::Sender<Outcome>,
 }
 
+impl Held {
+    /// It can be written to all the same: beside what it is now.
+    pub(super) fn with_writers(self) -> Self {
+        {
+            let mut state = self.draft.state();
+            state.frozen = Some(state.version);
+        }
+        self
+    }
+}
+
 impl Drop for Held {
     fn drop(&mut self) {
-        self.draft.state().flight = None;
+        self.draft.state().landed();
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::draft::{Draft, Fate, Record, State};
 use super::extents::{From as Origin, Piece};
+use super::over::{self, IN_OVER, Written};
 use super::pages::PAGE;
 use super::plan::LARGEST;
 use super::recover::Kept;
@@ -12,6 +13,25 @@ use super::stream_out::IN_UPLOAD;
 use super::{Caller, FileSystem, FsError, blocking};
 use crate::auth::Asker;
 use crate::store::StoreError;
+
+impl Draft {
+    /// Writes bytes of an object to their place, where they still are what is wanted there.
+    pub(super) fn take_in(&self, at: u64, bytes: &[u8], from: Origin) -> Result<(), FsError> {
+        // Locked over the write, or somebody's newer bytes could be overwritten.
+        let mut state = self.state();
+        let range = at..at + bytes.len() as u64;
+        for piece in state.stable().pieces(range.clone()) {
+            let skipped = piece.range.start - at;
+            if piece.from == Some(from.skip(skipped)) {
+                let end = usize::try_from(piece.range.end - at).unwrap_or(bytes.len());
+                let start = usize::try_from(skipped).unwrap_or(end);
+                self.file.write_at(piece.range.start, &bytes[start..end])?;
+            }
+        }
+        state.fetched(&range, from);
+        Ok(())
+    }
+}
 
 impl FileSystem {
     /// Fetches what a range needs of remote objects into the spool.
@@ -21,13 +41,16 @@ impl FileSystem {
         draft: &Arc<Draft>,
         range: Range<u64>,
     ) -> Result<(), FsError> {
-        let pieces = draft.state().content.pieces(range);
+        let pieces = draft.state().stable().pieces(range.clone());
         for Piece { range, from } in pieces {
             let Some(Origin::Remote { source, offset }) = from else {
                 continue;
             };
             if source == IN_UPLOAD {
                 return Err(sent());
+            }
+            if source == IN_OVER {
+                continue;
             }
             let remote = draft.state().sources.get(source as usize).cloned();
             let remote = remote.ok_or(FsError::BadHandle)?;
@@ -41,14 +64,24 @@ impl FileSystem {
                 let base = there / PAGE * PAGE;
                 let bytes = page.with(there - base, upto - base, bytes::Bytes::copy_from_slice);
                 drop(page);
-                let (file, length) = (Arc::clone(&draft.file), bytes.len() as u64);
-                blocking(move || file.write_at(at, &bytes)).await??;
-                // Nobody writes meanwhile: the draft is not installed yet, or being stored.
-                draft.state().content.put(at..at + length, Origin::Local);
+                let (draft, from) = (
+                    Arc::clone(draft),
+                    Origin::Remote {
+                        source,
+                        offset: there,
+                    },
+                );
+                blocking(move || draft.take_in(at, &bytes, from)).await??;
                 at = end;
             }
         }
-        Ok(())
+        // What it was made of may have been replaced meanwhile: nothing is sent that is not here.
+        let pieces = draft.state().stable().pieces(range);
+        let is_elsewhere = |piece: &Piece| matches!(piece.from, Some(Origin::Remote { source, .. }) if source != IN_OVER);
+        match pieces.iter().any(is_elsewhere) {
+            true => Err(StoreError::Changed.into()),
+            false => Ok(()),
+        }
     }
 
     /// Reads from a draft. Fewer bytes than asked for mean its end.
@@ -82,6 +115,12 @@ impl FileSystem {
                     bytes.extend_from_slice(&part.await??);
                 }
                 Some(Origin::Remote { source, .. }) if source == IN_UPLOAD => return Err(sent()),
+                Some(Origin::Remote { source, offset }) if source == IN_OVER => {
+                    let (file, start) = (Arc::clone(&draft.file), over::beside(offset));
+                    let beside = start..start + (range.end - range.start);
+                    let part = blocking(move || over::read(&file, &beside));
+                    bytes.extend_from_slice(&part.await??);
+                }
                 Some(Origin::Remote { source, offset }) => {
                     let remote = sources.get(source as usize).ok_or(FsError::BadHandle)?;
                     let range = offset..offset + (range.end - range.start);
@@ -110,20 +149,23 @@ impl FileSystem {
         let data = Arc::new(data);
         loop {
             self.keep_closed(&draft).await?;
-            draft.edit(|_| ()).await;
+            draft.until_writable().await;
             let (fs, data) = (Arc::clone(self), Arc::clone(&data));
             let changed = Arc::clone(&draft);
             let written = blocking(move || {
                 let draft = changed;
                 let mut state = draft.state();
-                // It may have begun to be stored just now, or have been closed.
-                if state.flight.is_some() || fs.is_to_be_kept(&state) {
-                    return Ok(false);
-                }
                 let at = if at_end { state.size() } else { offset };
                 let end = at.saturating_add(data.len() as u64);
                 if end > LARGEST {
                     return Err(FsError::TooLarge);
+                }
+                if state.flight.is_some() && state.frozen.is_some() {
+                    return fs.write_over(&draft, &mut state, at, &data);
+                }
+                // It may have begun to be stored just now, or have been closed.
+                if state.flight.is_some() || fs.is_to_be_kept(&state) {
+                    return Ok(Written::Again);
                 }
                 fs.forget_sent(&draft, &mut state, &(at..end))?;
                 // The journal must know at once that there is something to be kept.
@@ -141,11 +183,15 @@ impl FileSystem {
                 } else {
                     fs.journal_extents(&draft, &mut state)?;
                 }
-                Ok(true)
+                Ok(Written::Done)
             });
-            if written.await?? {
-                self.send_ahead(&draft);
-                return Ok(length);
+            match written.await?? {
+                Written::Done => {
+                    self.send_ahead(&draft);
+                    return Ok(length);
+                }
+                Written::Again => {}
+                Written::NotNow => draft.edit(|_| ()).await,
             }
         }
     }
@@ -159,8 +205,9 @@ impl FileSystem {
         let mut change = Some(change);
         while change.is_some() {
             self.keep_closed(draft).await?;
+            self.settle(draft).await?;
             let changed = draft.edit(|state| {
-                if self.is_to_be_kept(state) {
+                if self.is_to_be_kept(state) || state.has_over() {
                     return Ok(());
                 }
                 self.reopen(draft, state)?;
@@ -186,7 +233,10 @@ impl FileSystem {
         if !self.is_to_be_kept(&draft.state()) {
             return Ok(());
         }
-        let held = draft.hold().await;
+        // What is being stored stays as it is, and with it the promise.
+        let Some(held) = draft.try_hold() else {
+            return Ok(());
+        };
         if self.is_to_be_kept(&draft.state()) {
             let (fs, closed) = (Arc::clone(self), Arc::clone(draft));
             let copy = blocking(move || fs.keep_as_closed(&closed)).await??;
@@ -220,6 +270,11 @@ impl FileSystem {
     /// once all of its bytes are on the disk.
     fn keep_as_closed(&self, draft: &Draft) -> Result<u64, FsError> {
         let closed = draft.state().record();
+        self.keep_copy(draft, &closed)
+    }
+
+    /// The same of a draft as it was closed, whose bytes are still at their places.
+    pub(super) fn keep_copy(&self, draft: &Draft, closed: &Record) -> Result<u64, FsError> {
         let not_yet = Record {
             closed: false,
             dirty: false,
@@ -231,7 +286,7 @@ impl FileSystem {
         let kept = || {
             draft.file.copy_to(&file)?;
             spool.sync(Some(&file))?;
-            spool.put(id, &Kept::File(Box::new(closed)))?;
+            spool.put(id, &Kept::File(Box::new(closed.clone())))?;
             spool.sync(None)
         };
         if let Err(error) = kept() {
@@ -260,7 +315,7 @@ impl FileSystem {
         if written.is_err() {
             // Part of it may be there, where zeros are meant.
             let size = state.size();
-            if draft.file.len()? > size {
+            if !state.has_over() && draft.file.len()? > size {
                 draft.file.set_len(size)?;
             }
             let end = size.min(at + data.len() as u64);

@@ -31,7 +31,7 @@ pub(crate) enum From {
 
 impl From {
     /// The same run without its first bytes.
-    fn skip(self, bytes: u64) -> Self {
+    pub(crate) fn skip(self, bytes: u64) -> Self {
         match self {
             Self::Local => Self::Local,
             Self::Remote { source, offset } => Self::Remote {

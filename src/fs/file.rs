@@ -413,7 +413,8 @@ impl FileSystem {
         }
     }
 
-    fn while_served<R>(&self, give: &mut impl FnMut() -> R) -> Option<R> {
+    /// Runs `give` while a session lives, or at any time if the user wants that.
+    pub(crate) fn while_served<R>(&self, give: &mut impl FnMut() -> R) -> Option<R> {
         if self.look.serve_when_locked {
             return Some(give());
         }

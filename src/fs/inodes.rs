@@ -66,6 +66,19 @@ impl Kind {
         }
     }
 
+    /// Whether it comes with the attributes that it has now: from HEAD, or from the index by tag
+    /// and time. A listing tells none, and of a directory not even whether there is a marker.
+    pub(crate) fn tells_attributes(&self) -> bool {
+        match self {
+            Self::Directory(None) => false,
+            Self::Directory(Some(marker)) => {
+                let facts = marker.facts.as_ref();
+                facts.is_some_and(|facts| facts.complete || !marker.etag.is_empty())
+            }
+            Self::File(object) | Self::Symlink(object) => object.facts.is_some(),
+        }
+    }
+
     fn object_mut(&mut self) -> Option<&mut Object> {
         match self {
             Self::Directory(marker) => marker.as_mut(),
@@ -77,7 +90,7 @@ impl Kind {
     fn enrich(&mut self, before: &Self) {
         // A marker without a tag is only remembered: see `FileSystem::marker_before`.
         if let (Self::Directory(now), Self::Directory(before @ Some(_))) = (&mut *self, before)
-            && now.as_ref().is_none_or(|marker| marker.etag.is_empty())
+            && now.as_ref().is_none_or(is_only_remembered)
         {
             now.clone_from(before);
             return;
@@ -88,18 +101,47 @@ impl Kind {
         {
             now.facts.clone_from(&before.facts);
             // Written since: somebody may have changed the metadata, and nothing else.
-            let (one, other) = (
-                now.modified.max(before.modified),
-                now.modified.min(before.modified),
-            );
-            let apart = one.duration_since(other).unwrap_or_default();
-            if apart >= Duration::from_secs(1)
+            if is_written_since(before, now)
                 && let Some(facts) = now.facts.as_mut().map(Arc::make_mut)
             {
                 facts.complete = false;
             }
         }
     }
+
+    /// When S3 last told its attributes, if this is the answer of a moment and an earlier one, with
+    /// its own such moment, is `before`.
+    fn told(&self, seen: Instant, before: Option<&Inode>) -> Option<Instant> {
+        if self.tells_attributes() {
+            return Some(seen);
+        }
+        let before = before?;
+        match (self, before.kind.object()) {
+            (Self::Directory(None), _) => before.told,
+            (Self::Directory(Some(marker)), _) if is_only_remembered(marker) => before.told,
+            (kind, Some(was)) => {
+                let now = kind.object()?;
+                let is_it = now.is_version(was) && !is_written_since(was, now);
+                before.told.filter(|_| is_it).map(|_| seen)
+            }
+            _ => None,
+        }
+    }
+}
+
+/// Whether this is a marker that was seen earlier, and not by the answer that it comes with.
+fn is_only_remembered(marker: &Object) -> bool {
+    let facts = marker.facts.as_ref();
+    marker.etag.is_empty() && !facts.is_some_and(|facts| facts.complete)
+}
+
+/// Whether two answers about one version are of different moments of writing. HEAD tells seconds.
+fn is_written_since(before: &Object, now: &Object) -> bool {
+    let (one, other) = (
+        now.modified.max(before.modified),
+        now.modified.min(before.modified),
+    );
+    one.duration_since(other).unwrap_or_default() >= Duration::from_secs(1)
 }
 
 /// What is known about one inode.
@@ -111,6 +153,8 @@ pub(crate) struct Inode {
     pub(crate) kind: Kind,
     /// When S3 last confirmed it.
     pub(crate) seen: Instant,
+    /// When S3 last told its attributes; `None` if what is shown is only the usual, or remembered.
+    pub(crate) told: Option<Instant>,
     /// Changes whenever the object's tag does: what pages are filed under.
     pub(crate) version: u64,
     /// How many lookups the kernel holds.
@@ -147,6 +191,7 @@ impl Default for Inodes {
             name: "".into(),
             kind: Kind::Directory(None),
             seen: Instant::now(),
+            told: None,
             version: 0,
             lookups: 1,
             kept: None,
@@ -203,6 +248,7 @@ impl Inodes {
             Kind::File(_) => Kind::File(object),
             Kind::Symlink(_) => Kind::Symlink(object),
         };
+        inode.told = kind.told(Instant::now(), Some(inode));
         kind.enrich(&inode.kind);
         if !same_content(&inode.kind, &kind) {
             self.versions += 1;
@@ -278,6 +324,7 @@ impl Inodes {
             }
             inode.version = version;
             inode.seen = Instant::now();
+            inode.told = Some(inode.seen);
             inode.kind = match inode.kind {
                 Kind::Directory(_) => Kind::Directory(Some(object)),
                 Kind::File(_) => Kind::File(object),
@@ -292,10 +339,22 @@ impl Inodes {
     pub(crate) fn attributes_stored(&mut self, number: u64, object: Object) {
         if let Some(inode) = self.by_number.get_mut(&number) {
             inode.seen = Instant::now();
+            inode.told = object.facts.is_some().then_some(inode.seen);
             match &mut inode.kind {
                 Kind::Directory(marker) => *marker = Some(object),
                 Kind::File(was) | Kind::Symlink(was) => *was = object,
             }
+        }
+    }
+
+    /// What S3 has told of a directory's marker, when it was asked then. That says nothing of the
+    /// names in it, nor, if there is no marker, whether it is there.
+    pub(crate) fn marker_told(&mut self, number: u64, marker: Object, asked: Instant) {
+        if let Some(inode) = self.by_number.get_mut(&number)
+            && inode.told.is_none_or(|told| told <= asked)
+        {
+            inode.told = Some(Instant::now());
+            inode.kind = Kind::Directory(Some(marker));
         }
     }
 
@@ -429,6 +488,7 @@ impl Inodes {
             if seen < inode.seen {
                 return number;
             }
+            inode.told = kind.told(seen, Some(inode));
             kind.enrich(&inode.kind);
             if !same_content(&inode.kind, &kind) {
                 self.versions += 1;
@@ -444,6 +504,7 @@ impl Inodes {
             number,
             parent,
             name: name.into(),
+            told: kind.told(seen, None),
             kind,
             seen,
             version: self.versions,
@@ -483,7 +544,7 @@ mod tests {
         Kind::File(Object {
             size: 1,
             modified: SystemTime::UNIX_EPOCH,
-            etag: etag.to_owned(),
+            etag: format!("\"{etag}\""),
             facts: None,
         })
     }

@@ -17,7 +17,7 @@ use super::names::is_name;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::verdict::Action;
-use crate::store::{Entry, Facts, Object, Query};
+use crate::store::{Entry, Facts, Object, Query, StoreError};
 
 /// How many HEADs are asked at once for the metadata of a listing.
 const HEADS: usize = 32;
@@ -309,16 +309,18 @@ impl FileSystem {
     /// Asks for what a listing does not tell: a HEAD for each name of which nothing is known.
     async fn ask_for_metadata(&self, asker: &Asker, prefix: &str, found: &mut Vec<Found>) {
         let asked = stream::iter(std::mem::take(found)).map(|found| async {
-            let unknown = match &found.kind {
-                Kind::Directory(marker) => marker.is_none(),
-                kind => kind.object().is_some_and(|object| object.facts.is_none()),
-            };
-            if !unknown {
+            // What is remembered of a marker is good enough, unless others are let in by it.
+            let is_remembered = self.look.shared_by.is_none() && found.kind.object().is_some();
+            if found.kind.tells_attributes() || found.kind.is_directory() && is_remembered {
                 return found;
             }
             let slash = if found.kind.is_directory() { "/" } else { "" };
             let key = format!("{prefix}{}{slash}", found.name);
             match self.bucket.head(asker, &key).await {
+                Err(StoreError::NotFound) if found.kind.is_directory() => Found {
+                    kind: Kind::Directory(Some(self.has_no_marker(&key))),
+                    ..found
+                },
                 Ok(object) => {
                     self.learned(&key, &object);
                     let kind = match found.kind {

@@ -8,7 +8,8 @@
 //! - [`mod@file`] opens and reads; [`fetch`] brings what is read into [`pages`]; [`ahead`] says
 //!   what to read next.
 //! - [`draft`] is a file that is being changed, in the spool, from [`attach`] on; [`extents`]
-//!   knows where its bytes are, and [`edit`] reads and changes them. After [`closing`],
+//!   knows where its bytes are, and [`edit`] reads and changes them; [`over`] does while it is
+//!   being stored. After [`closing`],
 //!   [`publish`] stores it as it was at one moment ([`snapshot`]), [`upload`] sends it ([`plan`]:
 //!   in which parts; [`stream_out`]: while it is still being written), [`aside`] keeps both
 //!   versions after a conflict ([`salvage`] finds what the replaced one was made of), [`recover`]
@@ -16,6 +17,7 @@
 //! - [`create`], [`remove`] and [`rename`] change names, [`moving`] those of directories;
 //!   [`attributes`] and [`xattr`] what is kept in metadata, which [`index`] remembers over
 //!   remounts.
+//! - [`closed`] keeps other users out of what is not known yet.
 //! - [`kernel`] takes back what the kernel has cached.
 //! - [`caller`] knows who asks, and whether somebody wants that program to stop.
 //!
@@ -27,6 +29,7 @@ mod attach;
 pub(crate) mod attributes;
 pub(crate) mod beside;
 pub(crate) mod caller;
+mod closed;
 mod closing;
 pub(crate) mod create;
 pub(crate) mod draft;
@@ -43,6 +46,7 @@ pub(crate) mod known;
 pub(crate) mod listing;
 mod moving;
 pub(crate) mod names;
+mod over;
 pub(crate) mod pages;
 pub(crate) mod plan;
 pub(crate) mod publish;
@@ -150,6 +154,8 @@ pub(crate) struct Look {
     pub(crate) all_uid: Option<u32>,
     /// `--gid`.
     pub(crate) all_gid: Option<u32>,
+    /// Whose mount it is, if others are let in too: see [`closed`].
+    pub(crate) shared_by: Option<u32>,
     /// Whether listings ask for what they do not tell.
     pub(crate) posix_metadata: bool,
     /// The name of this machine, for files that are stored beside others.
@@ -317,6 +323,13 @@ impl FileSystem {
         }
     }
 
+    /// The kernel's number of the mount is known: see [`spool::Spool::serves`].
+    pub(crate) fn serves(&self, device: &str) {
+        if let Some(spool) = &self.spool {
+            spool.serves(device);
+        }
+    }
+
     fn spool(&self) -> Result<&spool::Spool, FsError> {
         self.spool.as_ref().ok_or(FsError::ReadOnly)
     }
@@ -347,8 +360,28 @@ impl FileSystem {
     }
 
     /// The inodes of which the kernel may hold pages; from now on it counts as holding none.
-    pub(crate) fn take_cached(&self) -> Vec<u64> {
-        self.inodes.lock().take_cached()
+    /// They come with their sizes.
+    pub(crate) fn take_cached(&self) -> Vec<(u64, u64)> {
+        let cached = self.inodes.lock().take_cached();
+        let size = |number| {
+            let inode = self.inode(number).ok()?;
+            Some(self.attributes_of(&inode).size)
+        };
+        let sized = cached.into_iter();
+        sized
+            .map(|number| (number, size(number).unwrap_or(0)))
+            .collect()
+    }
+
+    /// How inodes are called, for people.
+    pub(crate) fn names_of(&self, numbers: &[u64]) -> Vec<String> {
+        let inodes = self.inodes.lock();
+        let name = |number: &u64| {
+            inodes
+                .path(*number)
+                .unwrap_or_else(|| "a removed file".to_owned())
+        };
+        numbers.iter().map(name).collect()
     }
 
     /// Forgets every byte and every name that was learned from the bucket.

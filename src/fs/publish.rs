@@ -63,15 +63,17 @@ impl FileSystem {
         draft: &Arc<Draft>,
     ) -> Result<(), FsError> {
         loop {
-            let (mut flight, mine) = {
+            let (mut flight, mine, is_all) = {
                 let mut state = draft.state();
                 // Also if it is held: who holds it may be waiting for the one who asks.
                 if !is_wanted(&state) {
                     return Ok(());
                 }
+                // Something may have been written beside what is on its way.
+                let is_all = state.frozen.is_none_or(|sent| sent == state.version);
                 match &state.flight {
-                    Some(flight) => (flight.clone(), false),
-                    None => (self.take_off_with(asker, draft, &mut state), true),
+                    Some(flight) => (flight.clone(), false, is_all),
+                    None => (self.take_off_with(asker, draft, &mut state), true, true),
                 }
             };
             let outcome = flight.wait_for(Option::is_some).await;
@@ -79,6 +81,7 @@ impl FileSystem {
             match outcome {
                 // Somebody else's flight, who could not have a person asked.
                 Ok(Some(Err(FsError::Store(StoreError::Session(_))))) if !mine => {}
+                Ok(Some(_)) if !is_all => {}
                 Ok(Some(outcome)) => return outcome,
                 // It was held, and may be stored now.
                 _ if !mine => {}
@@ -110,7 +113,7 @@ impl FileSystem {
             let outcome = fs.store(&asker, &draft).await;
             let failed = {
                 let mut state = draft.state();
-                state.flight = None;
+                state.landed();
                 state.failed = outcome.as_ref().err().map(ToString::to_string);
                 state.may_pass = outcome.as_ref().is_err_and(may_pass);
                 state.failed.clone()
@@ -134,12 +137,14 @@ impl FileSystem {
 
     /// Stores a draft as it is, and makes that known.
     async fn store(self: &Arc<Self>, asker: &Asker, draft: &Arc<Draft>) -> Result<(), FsError> {
+        self.bring_down(draft).await?;
         self.promise(draft).await?;
         let snapshot = {
-            let state = draft.state();
+            let mut state = draft.state();
             if state.fate == Fate::Unlinked {
                 return Ok(());
             }
+            state.frozen = Some(state.version);
             Snapshot::of(&state)
         };
         let is_it = |key: &str| key == snapshot.key;
@@ -195,6 +200,7 @@ impl FileSystem {
             if state.version == version || attempt == SYNCED {
                 state.closed = true;
                 self.journal(draft, &mut state)?;
+                state.promise_kept();
                 if let Some(before) = state.before.take() {
                     self.throw_out(before);
                 }
@@ -387,13 +393,16 @@ impl FileSystem {
             state.base = Some(object.clone());
             state.kept = object.facts.clone();
             state.stored = snapshot.version;
-            state.dirty = false;
-            state.closed = false;
+            // What was written beside it is not, and may have been promised since.
+            let is_all = state.version == snapshot.version;
+            state.dirty &= !is_all;
+            state.closed &= !is_all;
             state.upload = None;
             state.timed = false;
             state.next_ahead = 1;
             state.nonce = super::draft::nonce();
-            if let Some(facts) = &object.facts {
+            state.promise_kept();
+            if let Some(facts) = object.facts.as_ref().filter(|_| is_all) {
                 state.posix.mtime = facts.posix.mtime;
                 state.posix.ctime = facts.posix.ctime;
             }

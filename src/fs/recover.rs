@@ -15,6 +15,7 @@ use super::extents::From as Origin;
 use super::file::Remote;
 use super::inodes::{Kind, ROOT};
 use super::moving::Move;
+use super::over::{SINCE, own_length};
 use super::remove::Hidden;
 use super::snapshot::Snapshot;
 use super::{FileSystem, FsError};
@@ -104,6 +105,9 @@ impl FileSystem {
     }
 
     fn take_up_file(self: &Arc<Self>, entry: Found, record: Record, recovered: &mut Recovered) {
+        let Some(record) = self.take_up_since(&entry, record, recovered) else {
+            return;
+        };
         let mut state = State::from_record(record);
         if let Some(upload) = &mut state.upload {
             let parts = entry.parts.iter().filter_map(|(number, part)| {
@@ -131,7 +135,7 @@ impl FileSystem {
         if !state.closed {
             // Of bytes that were appended one after the other, the journal knows the first.
             let end = state.content.size();
-            let length = file.len().unwrap_or(end);
+            let length = file.len().ok().and_then(own_length).unwrap_or(end);
             if length > end && (end == 0 || state.content.covers_local(end - 1..end)) {
                 state.content.put(end..length, Origin::Local);
             }
@@ -174,6 +178,49 @@ impl FileSystem {
             self.torn.lock().push(draft);
             recovered.torn += 1;
         }
+    }
+
+    /// A file may have been written to while it was being stored: what was closed before is to be
+    /// stored, and the rest is a file of its own. Returns the record of the first, or of both if
+    /// nothing was closed; `None` if there is no room for two, so that both wait.
+    fn take_up_since(
+        &self,
+        entry: &Found,
+        record: Record,
+        recovered: &mut Recovered,
+    ) -> Option<Record> {
+        let since = entry.parts.get(&SINCE);
+        let since = since.and_then(|part| serde_json::from_str::<Record>(part).ok());
+        let Some(since) = since.filter(|since| since.version > record.version) else {
+            return Some(record);
+        };
+        let (true, Some(file)) = (record.closed, &entry.file) else {
+            return Some(since);
+        };
+        let key = record.key.clone();
+        match self.part_from(file, since) {
+            Ok((id, file, since)) => {
+                let state = State::from_record(since);
+                let draft = Draft::new(nobody(id), id, Arc::new(file), state);
+                self.torn.lock().push(Arc::new(draft));
+                recovered.torn += 1;
+                let told = self
+                    .spool()
+                    .map(|spool| spool.put_part(entry.id, SINCE, &()));
+                if let Err(error) | Ok(Err(error)) = told.map(|told| told.map_err(FsError::from)) {
+                    tracing::warn!("{key}: {error}");
+                }
+            }
+            Err(error) => {
+                tracing::error!(
+                    "{key}: it was written to while it was being stored, and both versions stay in \
+                     {} until the next mount ({error})",
+                    file.path().display()
+                );
+                return None;
+            }
+        }
+        Some(record)
     }
 
     /// The inode of a draft from the journal: that of its key, if it is in this mount.
@@ -247,6 +294,10 @@ impl FileSystem {
         }
         let torn = self.torn.lock().clone();
         for draft in torn {
+            if let Err(error) = self.bring_down(&draft).await {
+                tracing::warn!("{}: {error}", draft.state().key);
+                continue;
+            }
             let snapshot = Snapshot::of(&draft.state());
             let nobody = Asker::nobody();
             let recovered = Aside::Recovered;

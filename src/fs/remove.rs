@@ -218,7 +218,8 @@ impl FileSystem {
     pub(super) async fn hold(&self, number: u64) -> Option<Held> {
         loop {
             let draft = self.draft(number)?;
-            let held = draft.hold().await;
+            // Whoever writes to it must not wait for what S3 makes of its name.
+            let held = draft.hold().await.with_writers();
             // It may have been stored while this waited, and another begun.
             if self
                 .draft(number)
@@ -267,7 +268,7 @@ impl FileSystem {
     /// Makes sure that whoever has a file open can go on when it is gone from the bucket.
     /// Returns whether that is so: `false` if it is too large for that.
     pub(super) async fn keeps_for_readers(
-        &self,
+        self: &Arc<Self>,
         asker: &Asker,
         number: u64,
         held: &mut Option<Held>,

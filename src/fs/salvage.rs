@@ -8,6 +8,7 @@ use std::sync::Arc;
 use super::draft::{Draft, State};
 use super::extents::{Extents, From as Origin, Piece};
 use super::file::Remote;
+use super::over::is_beside;
 use super::pages::{Blocks, PAGE};
 use super::stream_out::IN_UPLOAD;
 use super::{FileSystem, FsError, blocking};
@@ -52,13 +53,10 @@ impl FileSystem {
             .filter(|(_, source, _)| found.get(source) == Some(&false));
         for (range, ..) in gone.collect::<Vec<_>>() {
             state.lost.put(range.clone(), Origin::Local);
-            state.content.zero(range);
+            state.lose(&range);
         }
         if state.is_incomplete() {
-            let pieces = state.content.pieces(0..state.content.size());
-            let there = pieces.iter().rev().find(|piece| piece.from.is_some());
-            let end = there.map_or(0, |piece| piece.range.end);
-            state.content.set_size(end);
+            state.end_with_the_last();
         }
         self.journal(draft, &mut state)
     }
@@ -117,9 +115,9 @@ impl FileSystem {
                 let copy = bytes::Bytes::copy_from_slice;
                 let bytes = page.with(there - base, upto - base, copy);
                 drop(page);
-                let file = Arc::clone(&draft.file);
-                blocking(move || file.write_at(at, &bytes)).await??;
-                draft.state().content.put(at..end, Origin::Local);
+                let (draft, offset) = (Arc::clone(draft), there);
+                let from = Origin::Remote { source, offset };
+                blocking(move || draft.take_in(at, &bytes, from)).await??;
             }
             at = end;
         }
@@ -129,8 +127,10 @@ impl FileSystem {
 
 /// The pieces that are in objects: which bytes, which source, and where in it they begin.
 fn remote_pieces(state: &State) -> Vec<(Range<u64>, u32, u64)> {
-    let pieces = state.content.pieces(0..state.content.size()).into_iter();
+    let content = state.stable();
+    let pieces = content.pieces(0..content.size()).into_iter();
     let remote = pieces.filter_map(|Piece { range, from }| match from {
+        Some(from) if is_beside(from) => None,
         Some(Origin::Remote { source, offset }) => Some((range, source, offset)),
         _ => None,
     });

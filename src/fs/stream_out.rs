@@ -60,7 +60,7 @@ impl State {
 
     /// Whether there are bytes that are only in the parts of an upload.
     pub(super) fn needs_upload(&self) -> bool {
-        let pieces = self.content.pieces(0..self.content.size());
+        let pieces = self.stable().pieces(0..self.stable().size());
         pieces.iter().any(is_in_upload)
     }
 

@@ -156,10 +156,12 @@ impl FileSystem {
         key: &str,
         marker: Option<Object>,
     ) -> Result<Kind, FsError> {
-        let Some(marker) = marker else {
-            return Ok(Kind::Directory(None));
+        let marker = match marker {
+            Some(marker) => self.marker(asker, key, marker).await,
+            // Its key would have come first.
+            None => self.has_no_marker(key),
         };
-        Ok(Kind::Directory(Some(self.marker(asker, key, marker).await)))
+        Ok(Kind::Directory(Some(marker)))
     }
 
     /// A marker that was listed, with its attributes if they can be had.
@@ -191,6 +193,14 @@ impl FileSystem {
     /// known answers while the mount is locked.
     pub(crate) async fn attributes(&self, number: u64) -> Result<Inode, FsError> {
         let inode = self.inode(number)?;
+        if self.lets_others_in() && !self.knows_attributes(&inode) {
+            return match self.tell(&Asker::nobody(), &inode).await {
+                Err(error @ (FsError::NotFound | FsError::Store(StoreError::Changed))) => {
+                    Err(error)
+                }
+                told => Ok(told.unwrap_or(inode)),
+            };
+        }
         let is_fresh = !inode.doubted && inode.seen.elapsed() < self.look.ttl;
         if inode.kind.is_directory() || inode.unlinked || is_fresh || self.draft(number).is_some() {
             return Ok(inode);

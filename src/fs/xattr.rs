@@ -7,6 +7,7 @@ use super::inodes::{Inode, ROOT};
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::metadata::{LIMIT, Metadata};
+use crate::store::verdict::Action;
 use crate::store::{Object, StoreError, tag};
 
 /// Where S3's own attributes are.
@@ -36,13 +37,33 @@ impl FileSystem {
         if let Some(name) = name.strip_prefix(OF_S3) {
             return self.told(asker, number, name).await;
         }
+        self.may_tell(asker, number).await?;
         let mut posix = self.metadata_of(asker, number).await?;
         posix.xattrs.remove(name).ok_or(FsError::NoData)
+    }
+
+    /// Names, values and targets are content, also those that are known: not without a session.
+    pub(super) async fn may_tell(&self, asker: &Asker, number: u64) -> Result<(), FsError> {
+        // The bucket has none but those that this mount was given for it.
+        let is_bare = || {
+            self.inode(number)
+                .is_ok_and(|root| root.kind.object().is_none())
+        };
+        if self.look.serve_when_locked || (number == ROOT && self.prefix.is_empty() && is_bare()) {
+            return Ok(());
+        }
+        let key = match self.draft(number) {
+            Some(draft) => draft.state().key.clone(),
+            None => self.key(number).unwrap_or_default(),
+        };
+        self.bucket.attempt(asker, Action::Read, &key).await?;
+        Ok(())
     }
 
     /// The names of all attributes that can be copied. S3's own are found by who knows their
     /// names: `mv`, `cp` and `rsync` would try to set them on the copy, and complain.
     pub(crate) async fn xattrs(&self, asker: &Asker, number: u64) -> Result<Vec<String>, FsError> {
+        self.may_tell(asker, number).await?;
         let posix = self.metadata_of(asker, number).await?;
         Ok(posix.xattrs.into_keys().collect())
     }
@@ -59,6 +80,10 @@ impl FileSystem {
         writable(name)?;
         if value.len() > LIMIT {
             return Err(FsError::NoSpaceForMetadata);
+        }
+        if mode != Mode::Either {
+            // It tells whether there is one.
+            self.may_tell(asker, number).await?;
         }
         self.change(asker, number, false, |posix| {
             let is_there = posix.xattrs.contains_key(name);
@@ -81,6 +106,7 @@ impl FileSystem {
         name: &str,
     ) -> Result<(), FsError> {
         writable(name)?;
+        self.may_tell(asker, number).await?;
         let posix = self.metadata_of(asker, number).await?;
         if !posix.xattrs.contains_key(name) {
             return Err(FsError::NoData);

@@ -3,7 +3,7 @@
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{MountError, Mounted, notification};
 use crate::auth::Asker;
@@ -14,12 +14,18 @@ use crate::fs::aside::Notice;
 use crate::fs::index::Index;
 use crate::fs::{FileSystem, Keeping};
 use crate::runtime::Presence;
-use crate::spool::{Found, Opened, Owner, Spool, pending_elsewhere};
+use crate::spool::{Found, Opened, Owner, Spool, hung, pending_elsewhere};
 use crate::store::inspect::Inspector;
 use crate::store::policy;
 
 /// How often what may wait is written down.
 const TIDYING: Duration = Duration::from_secs(1);
+
+/// How long a mount that was killed may take to end, and then one whose connection was aborted.
+const DYING: Duration = Duration::from_secs(3);
+
+/// How often that is looked at.
+const LOOK_AGAIN: Duration = Duration::from_millis(50);
 
 /// After how many of those what could not be stored is tried again.
 const RETRY: u32 = 15;
@@ -72,6 +78,7 @@ pub(super) fn open(config: &Config) -> Result<(Keeping, Vec<Found>), MountError>
         ))
     };
     let root = directory.join("spool");
+    end_hung(&root, &owner);
     let Opened { spool, entries } =
         Spool::open(&root, &owner, config.spool_limit).map_err(explain)?;
     if let Ok(others) = pending_elsewhere(&root, &owner) {
@@ -91,6 +98,42 @@ pub(super) fn open(config: &Config) -> Result<(Keeping, Vec<Found>), MountError>
         ..nothing(index)
     };
     Ok((keeping, entries))
+}
+
+/// Ends mounts of this bucket that were killed and hang in the kernel, where that is permitted, so
+/// that what they have not saved can be taken over; and says what stays out of reach.
+fn end_hung(root: &Path, owner: &Owner) {
+    let begun = Instant::now();
+    let mut has_aborted = false;
+    while let Ok(found) = hung(root, owner)
+        && !found.is_empty()
+    {
+        if begun.elapsed() < DYING {
+            // Mostly it is just about to end.
+        } else if !std::mem::replace(&mut has_aborted, true) {
+            for device in found.iter().filter_map(|one| one.device.as_deref()) {
+                super::place::abort(device);
+            }
+        } else if begun.elapsed() > 2 * DYING {
+            for one in found {
+                let number = one
+                    .device
+                    .as_deref()
+                    .and_then(|device| device.split_once(':'));
+                tracing::error!(
+                    "process {} is a mount of this bucket that was killed and hangs in the kernel: \
+                     what it has not stored stays in {} until it ends. As root, mount -t fusectl \
+                     none /sys/fs/fuse/connections, unless that is done, then echo 1 > \
+                     /sys/fs/fuse/connections/{}/abort; and mount again",
+                    one.process,
+                    one.directory.display(),
+                    number.map_or("NUMBER", |(_, minor)| minor),
+                );
+            }
+            return;
+        }
+        std::thread::sleep(LOOK_AGAIN);
+    }
 }
 
 fn tell_of(others: &[crate::spool::Elsewhere], root: &Path) {

@@ -107,6 +107,12 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     mounted.is_over.send_replace(true);
     // It says its last words, and its file goes.
     let _ = control.await;
+    if !*mounted.ended.borrow()
+        && let Some(device) = &mounted.device
+    {
+        // Whoever has files open there must not keep this process from ending.
+        place::abort(device);
+    }
     outcome
 }
 
@@ -245,7 +251,7 @@ fn serve(
         );
     }
     let (ended, heard) = oneshot::channel();
-    let (fuse, reads) = Fuse::new(Arc::clone(&fs), tokio::runtime::Handle::current(), ended);
+    let (fuse, unanswered) = Fuse::new(Arc::clone(&fs), tokio::runtime::Handle::current(), ended);
     device::tell_what_is_left_out(&config.kernel);
     let opened = device::mount(
         &mountpoint,
@@ -262,7 +268,7 @@ fn serve(
         let _ = place::detach(&mountpoint);
         MountError::Fuse(format!("the kernel and FUSE do not get together: {error}"))
     })?;
-    let kernel = KernelCache::new(&session.notifier(), &reads);
+    let kernel = KernelCache::new(&session.notifier(), &unanswered);
     let (tell, ended) = watch::channel(false);
     let background = session.spawn();
     let (kernel, background) = match (kernel, background) {
@@ -278,8 +284,12 @@ fn serve(
         let _ = heard.await;
         tell.send_replace(true);
     });
+    let device = place::device(&mountpoint);
+    if let Some(device) = &device {
+        fs.serves(device);
+    }
     Ok(Mounted {
-        device: place::device(&mountpoint),
+        device,
         config,
         mountpoint,
         sessions,
@@ -322,8 +332,8 @@ async fn guard(mounted: Arc<Mounted>) {
     let mut was_live = false;
     loop {
         let is_live = matches!(*phases.borrow_and_update(), Phase::Live(_));
-        if was_live && !is_live {
-            mounted.take_back().await;
+        if was_live && !is_live && !mounted.config.look.serve_when_locked {
+            mounted.take_back_unasked().await;
         }
         was_live = is_live;
         if phases.changed().await.is_err() {

@@ -32,6 +32,9 @@ const LOOKING_LASTS: Duration = Duration::from_secs(5);
 /// How much more time systemd is asked for while unsaved writes are stored.
 const MORE_TIME: Duration = Duration::from_secs(30);
 
+/// How many files are named in one sentence.
+const NAMED: usize = 5;
+
 /// How often it is looked whether other files wait to be stored, for who watches.
 const LOOKING: Duration = Duration::from_millis(500);
 
@@ -70,20 +73,50 @@ impl Mounted {
         Path::display(&self.mountpoint)
     }
 
-    /// Forgets the session and everything that was read with it. When this returns, neither
+    /// Forgets the session and everything that was read with it. When this succeeds, neither
     /// the daemon nor the kernel serves any of it.
-    pub(crate) async fn lock(&self) {
+    ///
+    /// Errors: the files of which the kernel keeps pages.
+    pub(crate) async fn lock(&self) -> Result<(), MountError> {
         self.sessions.lock();
         self.fs.forget_content();
-        self.take_back().await;
+        if self.config.look.serve_when_locked {
+            return Ok(());
+        }
+        self.take_back().await
     }
 
     /// Takes the kernel's pages back.
-    pub(super) async fn take_back(&self) {
-        if self.config.look.serve_when_locked {
-            return;
+    ///
+    /// Errors: the files of which the kernel keeps pages.
+    pub(super) async fn take_back(&self) -> Result<(), MountError> {
+        let left = self.kernel.take_back(self.fs.take_cached()).await;
+        if left.is_empty() {
+            return Ok(());
         }
-        self.kernel.take_back(self.fs.take_cached()).await;
+        let mut names = self.fs.names_of(&left);
+        names.sort();
+        let more = names.len().saturating_sub(NAMED);
+        names.truncate(NAMED);
+        let names: Vec<String> = names.iter().map(|name| crate::words::tame(name)).collect();
+        let more = match more {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Err(MountError::Other(format!(
+            "the session of {} is forgotten, but the kernel still keeps what was read of {}{more}, \
+             where somebody waits for an answer: end the programs that have files open there \
+             (fuser -vm {0}), and lock again",
+            self.place(),
+            names.join(", ")
+        )))
+    }
+
+    /// The same when nobody waits to be told.
+    pub(super) async fn take_back_unasked(&self) {
+        if let Err(error) = self.take_back().await {
+            tracing::warn!("{error}");
+        }
     }
 
     /// Ends the mount; returns when the kernel has let go, or is not going to soon, and then who
@@ -170,6 +203,7 @@ impl Mounted {
         self.fs.end();
         self.fs.finish().await;
         self.sessions.end();
+        self.leave_nothing().await;
         // Programs that have not closed their files by now do so without anybody hearing it.
         let waiting = self.fs.unsaved();
         super::keeping::tidy(&self.fs).await;
@@ -179,6 +213,14 @@ impl Mounted {
                 waiting,
                 directory: self.fs.spooled_in(),
             }),
+        }
+    }
+
+    /// Takes the kernel's pages back at the end of the sessions: whoever has files open could read
+    /// them for ever.
+    async fn leave_nothing(&self) {
+        if !*self.ended.borrow() {
+            self.take_back_unasked().await;
         }
     }
 
@@ -226,8 +268,10 @@ impl Mounted {
                 tokio::select! {
                     outcome = self.unmount() => outcome.map(drop),
                     _ = signals.next_that_hurries() => {
-                        // Nothing is left behind that answers nobody.
+                        // Nothing is left behind that answers nobody, or that nobody may see.
                         let _ = self.detach().await;
+                        self.sessions.end();
+                        self.leave_nothing().await;
                         Err(self.stopped())
                     }
                 }

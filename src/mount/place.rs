@@ -24,12 +24,11 @@ pub(crate) const SUBTYPE: &str = "s3mfa-mount";
 /// A stale mount, whose daemon is dead ("Transport endpoint is not connected"), is taken away.
 pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
     let written = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
-    if let Some(mount) = on_top(&written).filter(|mount| mount.kind.starts_with("fuse"))
-        && is_stale(&written, &mount)
-    {
-        tracing::info!("taking away the dead mount on {}", written.display());
-        abort(&written, &mount);
-        detach(&written)?;
+    match take_away_dead(&written) {
+        Ok(true) => tracing::info!("the dead mount on {} is taken away", written.display()),
+        Ok(false) => {}
+        Err(error @ MountError::Other(_)) => tracing::error!("{error}"),
+        Err(error) => return Err(error),
     }
     let resolved = match mountpoint.canonicalize() {
         Ok(resolved) => resolved,
@@ -69,8 +68,49 @@ pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
     Ok(resolved)
 }
 
-/// Whether a FUSE mount has lost its daemon.
-fn is_stale(mountpoint: &Path, mount: &Mount) -> bool {
+/// Takes a FUSE mount away that has lost its daemon. Returns whether there was one.
+///
+/// Errors: [`MountError::Other`] if it is taken away, but programs hang in it still.
+pub(crate) fn take_away_dead(mountpoint: &Path) -> Result<bool, MountError> {
+    let mount = on_top(mountpoint).filter(|mount| mount.kind.starts_with("fuse"));
+    let Some(mount) = mount else {
+        return Ok(false);
+    };
+    let state = state(mountpoint, &mount);
+    if state == State::Alive {
+        return Ok(false);
+    }
+    let force = MntFlags::MNT_FORCE | MntFlags::MNT_DETACH;
+    // Root can do without that file system.
+    let is_ended = abort(&mount.device) || umount2(mountpoint, force).is_ok();
+    detach(mountpoint)?;
+    if state == State::Dead || is_ended {
+        return Ok(true);
+    }
+    let minor = mount
+        .device
+        .split_once(':')
+        .map_or("NUMBER", |(_, minor)| minor);
+    Err(MountError::Other(format!(
+        "the name {} is free, but the daemon that was mounted there hangs in the kernel, and so do \
+         programs that have files open there: as root, mount -t fusectl none \
+         /sys/fs/fuse/connections, unless that is done, then echo 1 > \
+         /sys/fs/fuse/connections/{minor}/abort",
+        mountpoint.display()
+    )))
+}
+
+/// How a FUSE mount is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Alive,
+    /// Its daemon is gone.
+    Dead,
+    /// Its daemon does not answer: it was killed, and cannot end.
+    Hung,
+}
+
+fn state(mountpoint: &Path, mount: &Mount) -> State {
     // Not stat(2), which the kernel answers from memory for a second after the daemon's death.
     // Even statfs(2) waits for ever if a daemon hangs, so it is asked from a thread.
     let (tell, told) = std::sync::mpsc::channel();
@@ -79,9 +119,10 @@ fn is_stale(mountpoint: &Path, mount: &Mount) -> bool {
         let _ = tell.send(nix::sys::statfs::statfs(&place).err() == Some(Errno::ENOTCONN));
     });
     match told.recv_timeout(ANSWER) {
-        Ok(stale) => stale,
+        Ok(true) => State::Dead,
         // Ours always answers this at once.
-        Err(_) => mount.kind == format!("fuse.{SUBTYPE}"),
+        Err(_) if mount.kind == format!("fuse.{SUBTYPE}") => State::Hung,
+        _ => State::Alive,
     }
 }
 
@@ -117,13 +158,13 @@ fn on_top(path: &Path) -> Option<Mount> {
 
 /// Ends a FUSE connection whose daemon is dead, or cannot die because it waits in the kernel for
 /// itself: Documentation/filesystems/fuse.rst, "Aborting a filesystem connection".
-fn abort(mountpoint: &Path, mount: &Mount) {
-    if let Some((_, minor)) = mount.device.split_once(':') {
+///
+/// The owner of the mount may do so where that file system is mounted. Returns whether it is done.
+pub(crate) fn abort(device: &str) -> bool {
+    device.split_once(':').is_some_and(|(_, minor)| {
         let control = format!("/sys/fs/fuse/connections/{minor}/abort");
-        let _ = std::fs::write(control, "1");
-    }
-    // Root can do without that file system.
-    let _ = umount2(mountpoint, MntFlags::MNT_FORCE | MntFlags::MNT_DETACH);
+        std::fs::write(control, "1").is_ok()
+    })
 }
 
 /// Undoes the octal escapes of mountinfo.

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use super::error::SpoolError;
 use super::journal::{Journal, RecordId};
 use super::sync_directory;
+use crate::holder::{holder, was_killed};
 
 /// The version of `owner.json` and of the layout.
 const VERSION: u64 = 1;
@@ -284,6 +285,43 @@ pub(super) fn left_behind(root: &Path, owner: &Owner) -> Result<Vec<Home>, Spool
     Ok(homes)
 }
 
+/// A mount of the same owner that was killed, and whose process cannot end: what it has not saved
+/// is out of reach until it does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Hung {
+    /// Where its unsaved writes are.
+    pub(crate) directory: PathBuf,
+    /// Its process.
+    pub(crate) process: u32,
+    /// The device number of its mount, `0:57`, if it has told.
+    pub(crate) device: Option<String>,
+}
+
+/// The mounts of an owner that were killed and have not ended.
+pub(crate) fn hung(root: &Path, owner: &Owner) -> Result<Vec<Hung>, SpoolError> {
+    let mut found = Vec::new();
+    if !root.is_dir() {
+        return Ok(found);
+    }
+    let _opening = lock_root(root)?;
+    for directory in directories(root)? {
+        if sign(&directory)?.is_none_or(|sign| sign.owner != *owner) {
+            continue;
+        }
+        let lock = directory.join("lock");
+        let Some(process) = holder(&lock).filter(|process| was_killed(*process)) else {
+            continue;
+        };
+        let device = std::fs::read_to_string(&lock).ok();
+        found.push(Hung {
+            directory,
+            process,
+            device: device.filter(|device| !device.is_empty()),
+        });
+    }
+    Ok(found)
+}
+
 /// The unsaved writes in the same bucket that another identity left, and that no mount is
 /// uploading.
 pub(crate) fn pending_elsewhere(root: &Path, owner: &Owner) -> Result<Vec<Elsewhere>, SpoolError> {
@@ -396,6 +434,15 @@ fn numbered(name: &str) -> Option<(u64, &str)> {
 /// A lock that ends with this process, however that ends.
 #[derive(Debug)]
 pub(super) struct Lock(File);
+
+impl Lock {
+    /// Notes something for whoever finds it held. The file holds nothing else.
+    pub(super) fn note(&self, text: &str) -> io::Result<()> {
+        use std::os::unix::fs::FileExt;
+        self.0.set_len(0)?;
+        self.0.write_all_at(text.as_bytes(), 0)
+    }
+}
 
 impl Drop for Lock {
     /// To close it is not enough: a child that is just being started has it open too, until it

@@ -36,7 +36,7 @@ use serde::Serialize;
 
 pub(crate) use error::SpoolError;
 pub(crate) use files::SpoolFile;
-pub(crate) use home::{Elsewhere, Owner, pending_elsewhere};
+pub(crate) use home::{Elsewhere, Owner, hung, pending_elsewhere};
 
 use descriptors::Descriptors;
 use files::Shared;
@@ -64,7 +64,7 @@ pub(crate) struct Spool {
     /// Something was discarded, and the disk need not know it yet.
     unsynced: AtomicBool,
     /// The directory's, and those of homes that could not be emptied.
-    _locks: Vec<Lock>,
+    locks: Vec<Lock>,
 }
 
 /// A spool with what earlier processes left in it.
@@ -143,7 +143,7 @@ impl Spool {
             next: AtomicU64::new(next + 1),
             rubbish: Mutex::default(),
             unsynced: AtomicBool::new(false),
-            _locks: locks,
+            locks,
         };
         Ok(Opened { spool, entries })
     }
@@ -279,6 +279,14 @@ impl Spool {
             }
         }
         self.journal.sync()
+    }
+
+    /// Notes the device number of the mount, for whoever has to end its connection: see [`home::Hung`].
+    pub(crate) fn serves(&self, device: &str) {
+        for lock in &self.locks {
+            // Without it, somebody has to look for the number.
+            let _ = lock.note(device);
+        }
     }
 
     /// How many bytes data files take, those of discarded entries that are still open included.

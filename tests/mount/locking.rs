@@ -234,3 +234,58 @@ fn a_daemon_that_is_killed_while_readers_wait_leaves_nothing_behind() {
     let again = scene.mount(&[]);
     assert_eq!(fs::metadata(again.file("f0")).unwrap().len(), 4 << 20);
 }
+
+/// What python3 says of an extended attribute: its value, or the errno.
+fn attributes(call: &str) -> String {
+    let script = format!(
+        "import os\ntry:\n    print(os.{call})\nexcept OSError as error:\n    print(error.errno)"
+    );
+    let said = crate::scene::run(Command::new("python3").args(["-c", &script]));
+    assert_eq!(said.code, 0, "{said:?}");
+    said.out.trim().to_owned()
+}
+
+#[test]
+fn attributes_and_targets_are_not_told_while_locked() {
+    let test = "attributes_and_targets_are_not_told_while_locked";
+    if !crate::scene::parts::are_here(test, &["python3"], "apt-get install python3") {
+        return;
+    }
+    let scene = Scene::new();
+    let link = libc::S_IFLNK | 0o777;
+    let link = s3mfa_sandbox::PutOptions::new().metadata("mode", link.to_string());
+    scene.bucket.put_with("link", "the/target", link);
+    scene.bucket.put("f", "content");
+    let mount = scene.mount(&["--prompt-cooldown", "3600", "--metadata-ttl", "60"]);
+    let (path, link) = (mount.file("f"), mount.file("link"));
+    attributes(&format!("setxattr({path:?}, 'user.color', b'secret')"));
+    // The kernel needs no name of what is open.
+    let open = fs::File::open(&path).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&open);
+    let at = format!("/proc/{}/fd/{number}", std::process::id());
+    let value = || attributes(&format!("getxattr({at:?}, 'user.color')"));
+    let names = || attributes(&format!("listxattr({at:?})"));
+    let told = || {
+        assert_eq!(
+            (value(), names()),
+            ("b'secret'".to_owned(), "['user.color']".to_owned())
+        );
+        assert_eq!(fs::read_link(&link).unwrap().to_str(), Some("the/target"));
+    };
+    told();
+
+    assert_eq!(scene.control(&["lock"]).code, 0);
+    // Asking for an attribute asks nobody for a code.
+    let refused = libc::EKEYEXPIRED.to_string();
+    assert_eq!((value(), names()), (refused.clone(), refused));
+    assert_eq!(attributes(&format!("listxattr({:?})", mount.path())), "[]");
+    assert_eq!(scene.pinentry.asked(), 1);
+    let refusing = scene.pinentry.answer_next("cancel".to_owned());
+    assert_eq!(errno(fs::read_link(&link)), libc::EKEYEXPIRED);
+    refusing.join().unwrap();
+
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    assert_eq!(scene.control(&["renew"]).code, 0);
+    answering.join().unwrap();
+    told();
+}

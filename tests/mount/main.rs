@@ -13,6 +13,8 @@
 
 mod scene;
 
+mod aio;
+mod beside;
 mod conflicts;
 mod dates;
 mod descriptors;
@@ -25,6 +27,7 @@ mod listing;
 mod locking;
 mod moving;
 mod options;
+mod others;
 mod pinentries;
 mod prompting;
 mod reading;

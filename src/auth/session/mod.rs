@@ -205,7 +205,7 @@ impl Sessions {
         let now = self.clock.now();
         {
             let state = self.state.lock();
-            let session = state.live.as_ref()?;
+            let session = state.live.as_ref().filter(|_| !state.ending)?;
             match session.end(state.age_limit) {
                 Some((end, _)) if end <= now + MARGIN => {}
                 _ => return Some(Arc::clone(session)),
@@ -221,7 +221,10 @@ impl Sessions {
     pub(crate) fn while_live<R>(&self, serve: impl FnOnce() -> R) -> Option<R> {
         self.live()?;
         let _serving = self.serving.read();
-        self.state.lock().live.as_ref()?;
+        {
+            let state = self.state.lock();
+            state.live.as_ref().filter(|_| !state.ending)?;
+        }
         Some(serve())
     }
 
@@ -254,13 +257,17 @@ impl Sessions {
         self.drop_session(None, reason);
     }
 
-    /// Fails everything that waits, closes the dialog, and starts nothing any more.
+    /// Fails everything that waits, closes the dialog, and starts nothing any more. When this
+    /// returns, nothing is served any more either, though other programs may go on with the session.
     pub(crate) fn end(&self) {
-        let mut state = self.state.lock();
-        state.ending = true;
-        if let Some(flight) = state.flight.take() {
-            flight.task.abort();
+        {
+            let mut state = self.state.lock();
+            state.ending = true;
+            if let Some(flight) = state.flight.take() {
+                flight.task.abort();
+            }
         }
+        drop(self.serving.write());
     }
 
     /// Tells the phases, starting with the present one.

@@ -38,5 +38,19 @@ pub(super) fn send_names<R>(fs: &FileSystem, reply: R, send: fn(R), refuse: fn(R
     false
 }
 
+/// Sends something else that is content, as far as it may be served: see [`send_names`].
+pub(super) fn send_content<R>(
+    fs: &FileSystem,
+    reply: R,
+    send: impl FnOnce(R),
+    refuse: fn(R, Errno),
+) {
+    let mut unsent = Some((reply, send));
+    fs.while_served(&mut || unsent.take().map(|(reply, send)| send(reply)));
+    if let Some((reply, _)) = unsent {
+        refuse(reply, told(&StoreError::Session(AuthError::Unasked).into()));
+    }
+}
+
 /// How many places `.` and `..` take before the names.
 pub(super) const DOTS: u64 = 2;

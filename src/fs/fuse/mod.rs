@@ -8,14 +8,12 @@
 mod directory;
 mod requests;
 mod times;
+mod unanswered;
 
-use std::collections::HashMap;
-use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use fuser::{Errno, FileAttr, FileType, Generation, INodeNo, Request};
-use parking_lot::Mutex;
 use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 
@@ -23,6 +21,7 @@ use super::inodes::{Inode, Kind};
 use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
 use crate::error::errno;
+pub(crate) use unanswered::{Action, Unanswered};
 
 /// The longest the kernel may keep names. A lock must take effect on names at once, and there
 /// is no way to take them back that cannot block behind a lookup; the daemon's own memory
@@ -44,48 +43,8 @@ const GENERATION: Generation = Generation(0);
 pub(crate) struct Fuse {
     fs: Arc<FileSystem>,
     runtime: Handle,
-    reads: Arc<Reads>,
+    unanswered: Arc<Unanswered>,
     ended: Option<oneshot::Sender<()>>,
-}
-
-/// The reads that are not answered yet: by inode, the bytes that each asks for.
-#[derive(Debug, Default)]
-pub(crate) struct Reads(Mutex<HashMap<u64, Vec<Range<u64>>>>);
-
-impl Reads {
-    /// What of an inode is being read.
-    pub(crate) fn unanswered(&self, inode: u64) -> Vec<Range<u64>> {
-        self.0.lock().get(&inode).cloned().unwrap_or_default()
-    }
-
-    fn begin(self: &Arc<Self>, inode: u64, bytes: Range<u64>) -> Reading {
-        self.0.lock().entry(inode).or_default().push(bytes.clone());
-        Reading {
-            reads: Arc::clone(self),
-            inode,
-            bytes,
-        }
-    }
-}
-
-struct Reading {
-    reads: Arc<Reads>,
-    inode: u64,
-    bytes: Range<u64>,
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        let mut reads = self.reads.0.lock();
-        if let Some(unanswered) = reads.get_mut(&self.inode) {
-            if let Some(this) = unanswered.iter().position(|bytes| *bytes == self.bytes) {
-                unanswered.swap_remove(this);
-            }
-            if unanswered.is_empty() {
-                reads.remove(&self.inode);
-            }
-        }
-    }
 }
 
 impl Fuse {
@@ -94,15 +53,15 @@ impl Fuse {
         fs: Arc<FileSystem>,
         runtime: Handle,
         ended: oneshot::Sender<()>,
-    ) -> (Self, Arc<Reads>) {
-        let reads = Arc::<Reads>::default();
+    ) -> (Self, Arc<Unanswered>) {
+        let unanswered = Arc::<Unanswered>::default();
         let fuse = Self {
             fs,
             runtime,
-            reads: Arc::clone(&reads),
+            unanswered: Arc::clone(&unanswered),
             ended: Some(ended),
         };
-        (fuse, reads)
+        (fuse, unanswered)
     }
 
     /// Runs `work` until it is done or the program that waits for it is stopped.
@@ -211,7 +170,7 @@ fn told(error: &FsError) -> Errno {
 }
 
 fn attributes(fs: &FileSystem, inode: &Inode) -> FileAttr {
-    let known = fs.attributes_of(inode);
+    let known = fs.shown_to_all(inode);
     FileAttr {
         ino: INodeNo(inode.number),
         size: known.size,

@@ -15,15 +15,19 @@ use fuser::{
 };
 use parking_lot::Mutex;
 
-use super::directory::{DOTS, names, send_names};
+use super::directory::{DOTS, names, send_content, send_names};
 use super::times::moment;
-use super::{BACKGROUND, Fuse, GENERATION, NAMES, REQUEST, Unheard, attributes, file_type, told};
+use super::{
+    Action, BACKGROUND, Fuse, GENERATION, NAMES, REQUEST, Unheard, attributes, file_type, told,
+};
 use crate::auth::Asker;
 use crate::fs::attributes::Change;
 use crate::fs::create::Birth;
 use crate::fs::file::KernelPages;
+use crate::fs::inodes::Inode;
 use crate::fs::listing::Numbered;
 use crate::fs::{Caller, FsError, xattr};
+use crate::store::StoreError;
 
 impl Filesystem for Fuse {
     fn init(&mut self, _request: &Request, config: &mut KernelConfig) -> io::Result<()> {
@@ -31,12 +35,14 @@ impl Filesystem for Fuse {
             InitFlags::FUSE_PARALLEL_DIROPS,
             InitFlags::FUSE_DO_READDIRPLUS,
             InitFlags::FUSE_READDIRPLUS_AUTO,
-            InitFlags::FUSE_ASYNC_DIO,
             // An inode that the kernel has forgotten is not found again by its number, so handles
             // (name_to_handle_at(2), NFS) are refused when they are asked for. Before Linux 6.9
             // they are given, and stale one day.
             InitFlags::FUSE_NO_EXPORT_SUPPORT,
         ];
+        // Not FUSE_ASYNC_DIO: with it the kernel (seen: 6.18) leaves pages that readers bring in
+        // while a kernel AIO write on an O_DIRECT descriptor is under way, and goes on giving
+        // their old bytes when that is done.
         // Not FUSE_ATOMIC_O_TRUNC: with it the kernel has a file truncated before it looks whether
         // the file is being executed (`do_open` in fs/namei.c of Linux).
         for flag in wanted {
@@ -60,14 +66,14 @@ impl Filesystem for Fuse {
 
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (fs, asker) = self.with(request);
-        let name = name.to_owned();
-        let ttl = self.fs.look().ttl;
+        let (name, user) = (name.to_owned(), request.uid());
+        let names = fs.look().ttl.min(NAMES);
         let work = async move {
-            let inode = fs.lookup(&asker, parent.0, &name).await?;
-            Ok(attributes(&fs, &inode))
+            let inode = fs.lookup_for(&asker, user, parent.0, &name).await?;
+            Ok((attributes(&fs, &inode), fs.shown_for(&inode)))
         };
         self.spawn(request, work, move |result| match result {
-            Ok(attr) => reply.entry_with_ttls(&ttl, &ttl.min(NAMES), &attr, GENERATION),
+            Ok((attr, ttl)) => reply.entry_with_ttls(&ttl, &names, &attr, GENERATION),
             Err(errno) => reply.error(errno),
         });
     }
@@ -97,9 +103,15 @@ impl Filesystem for Fuse {
 
     fn readlink(&self, request: &Request, inode: INodeNo, reply: ReplyData) {
         let (fs, asker) = self.with(request);
-        let work = async move { fs.read_link(&asker, inode.0).await };
+        let work = async move {
+            let target = fs.read_link(&asker, inode.0).await?;
+            Ok((fs, target))
+        };
         self.spawn(request, work, move |result| match result {
-            Ok(target) => reply.data(&target),
+            Ok((fs, target)) => {
+                let send = |reply: ReplyData| reply.data(&target);
+                send_content(&fs, reply, send, ReplyData::error);
+            }
             Err(errno) => reply.error(errno),
         });
     }
@@ -303,7 +315,18 @@ impl Filesystem for Fuse {
         }
         let (fs, asker) = self.with(request);
         let caller = caller(request);
-        let work = async move { fs.open(&asker, caller, inode.0, writes, truncate).await };
+        let unanswered = Arc::clone(&self.unanswered);
+        let user = request.uid();
+        let work = async move {
+            let seen = fs.let_in_as(user, inode.0)?;
+            let opened = fs.open(&asker, caller, inode.0, writes, truncate).await?;
+            if fs.let_in_as(user, inode.0)? != seen {
+                // Whoever was let in by other attributes has to be looked at again.
+                fs.release(opened.0);
+                return Err(StoreError::Changed.into());
+            }
+            Ok(opened)
+        };
         self.spawn(request, work, move |result| match result {
             Ok((handle, pages)) => {
                 let flags = match pages {
@@ -311,6 +334,9 @@ impl Filesystem for Fuse {
                     KernelPages::Fresh => FopenFlags::empty(),
                     KernelPages::Bypass => FopenFlags::FOPEN_DIRECT_IO,
                 };
+                if pages == KernelPages::Bypass {
+                    unanswered.opened_direct(handle);
+                }
                 reply.opened(FileHandle(handle), flags);
             }
             Err(errno) => reply.error(errno),
@@ -324,13 +350,14 @@ impl Filesystem for Fuse {
         handle: FileHandle,
         offset: u64,
         size: u32,
-        _flags: OpenFlags,
+        flags: OpenFlags,
         _owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
         let (fs, asker) = self.with(request);
         let bytes = offset..offset.saturating_add(u64::from(size));
-        let reading = self.reads.begin(inode.0, bytes);
+        let unanswered = &self.unanswered;
+        let reading = unanswered.begin(Action::Read, inode.0, handle.0, flags.0, bytes);
         // The reply is sent while the session is held alive, or not at all; and the read counts
         // as unanswered for exactly as long, or its pages would be forgotten by a lock.
         let reply = Arc::new(Mutex::new(Some((reply, reading))));
@@ -355,7 +382,7 @@ impl Filesystem for Fuse {
     fn write(
         &self,
         request: &Request,
-        _inode: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
         offset: u64,
         data: &[u8],
@@ -370,13 +397,24 @@ impl Filesystem for Fuse {
         // What comes from a mapping knows its place; the kernel may have taken any handle.
         let is_mapped = write_flags.contains(WriteFlags::FUSE_WRITE_CACHE);
         let at_end = flags.0 & libc::O_APPEND != 0 && !is_mapped;
+        let bytes = offset..offset.saturating_add(data.len() as u64);
+        let unanswered = &self.unanswered;
+        let writing = unanswered.begin(Action::Write, inode.0, handle.0, flags.0, bytes);
+        let served = Arc::clone(&fs);
         let work = async move {
             fs.write(&asker, caller, handle.0, offset, data, at_end)
                 .await
         };
-        self.change(request, work, move |result| match result {
-            Ok(written) => reply.written(written),
-            Err(errno) => reply.error(errno),
+        self.change(request, work, move |result| {
+            match result {
+                Ok(written) => reply.written(written),
+                Err(errno) => reply.error(errno),
+            }
+            // The kernel has the bytes now, whether anybody may see them or not.
+            let may_stay = served.while_served(&mut || ()).is_some();
+            if let Some(writing) = writing.filter(|_| !may_stay) {
+                writing.have_taken_back();
+            }
         });
     }
 
@@ -406,6 +444,7 @@ impl Filesystem for Fuse {
     ) {
         // What was not stored, or stays only for this handle, is seen to by a task.
         let _runtime = self.runtime.enter();
+        self.unanswered.released(handle.0);
         self.fs.release(handle.0);
         reply.ok();
     }
@@ -522,22 +561,24 @@ impl Filesystem for Fuse {
     ) {
         let (fs, asker) = self.with(request);
         let work = names(fs, asker, handle, offset);
+        let user = request.uid();
         self.spawn(request, work, move |result| {
             let (fs, this, above, names) = match result {
                 Ok(found) => found,
                 Err(errno) => return reply.error(errno),
             };
-            let ttl = fs.look().ttl.min(NAMES);
             let mut counted = Vec::new();
             let fill = |reply: &mut ReplyDirectoryPlus| {
-                let mut add = |number, next, name: &str, attr: &FileAttr| {
-                    reply.add(INodeNo(number), next, name, &ttl, attr, GENERATION)
+                let mut add = |inode: &Inode, next, name: &str| {
+                    let ttl = fs.listed_for(user, inode).min(NAMES);
+                    let attr = attributes(&fs, inode);
+                    reply.add(attr.ino, next, name, &ttl, &attr, GENERATION)
                 };
                 for (place, number, name) in [(0, this, "."), (1, above, "..")] {
                     // The kernel counts no lookups of these two.
                     if offset <= place
                         && let Ok(inode) = fs.inode(number)
-                        && add(number, place + 1, name, &attributes(&fs, &inode))
+                        && add(&inode, place + 1, name)
                     {
                         return;
                     }
@@ -545,7 +586,7 @@ impl Filesystem for Fuse {
                 for Numbered { next, found } in names {
                     let inode = fs.take_in(this, found);
                     let name = inode.name.clone();
-                    if add(inode.number, next + DOTS, &name, &attributes(&fs, &inode)) {
+                    if add(&inode, next + DOTS, &name) {
                         // It did not fit, so the kernel does not know of it.
                         fs.forget(inode.number, 1);
                         return;
@@ -615,20 +656,32 @@ impl Filesystem for Fuse {
             return reply.error(Errno::ENODATA);
         };
         let (fs, name) = (Arc::clone(&self.fs), name.to_owned());
-        let work = async move { fs.xattr(&Asker::nobody(), inode.0, &name).await };
+        let work = async move {
+            let value = fs.xattr(&Asker::nobody(), inode.0, &name).await?;
+            Ok((fs, value))
+        };
         self.spawn(request, work, move |result| match result {
-            Ok(value) => send_xattr(reply, size, &value),
+            Ok((fs, value)) => {
+                let send = |reply| send_xattr(reply, size, &value);
+                send_content(&fs, reply, send, ReplyXattr::error);
+            }
             Err(errno) => reply.error(errno),
         });
     }
 
     fn listxattr(&self, request: &Request, inode: INodeNo, size: u32, reply: ReplyXattr) {
         let fs = Arc::clone(&self.fs);
-        let work = async move { fs.xattrs(&Asker::nobody(), inode.0).await };
+        let work = async move {
+            let names = fs.xattrs(&Asker::nobody(), inode.0).await?;
+            Ok((fs, names))
+        };
         self.spawn(request, work, move |result| match result {
-            Ok(names) => {
+            // The bucket itself has none, which is no secret.
+            Ok((_, names)) if names.is_empty() => send_xattr(reply, size, &[]),
+            Ok((fs, names)) => {
                 let names: String = names.iter().flat_map(|name| [name, "\0"]).collect();
-                send_xattr(reply, size, names.as_bytes());
+                let send = |reply| send_xattr(reply, size, names.as_bytes());
+                send_content(&fs, reply, send, ReplyXattr::error);
             }
             Err(errno) => reply.error(errno),
         });

@@ -203,6 +203,7 @@ impl Scene {
             gid: nix::unistd::getegid().as_raw(),
             all_uid: None,
             all_gid: None,
+            shared_by: None,
             posix_metadata: self.setup.posix_metadata,
             host: "desk".to_owned(),
             file_mode: 0o644,
