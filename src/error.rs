@@ -39,6 +39,7 @@ pub(crate) fn errno(error: &FsError) -> i32 {
             | StoreError::Busy(_)
             | StoreError::NoUpload(_)
             | StoreError::Garbled(_)
+            | StoreError::Listing(_)
             | StoreError::Region(_)
             | StoreError::NoRegion { .. }
             | StoreError::Service(_)

@@ -17,7 +17,7 @@ use super::names::is_name;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
 use crate::store::verdict::Action;
-use crate::store::{Entry, Facts, Object, Query, StoreError};
+use crate::store::{Cursor, Entry, Facts, Object, Query, StoreError};
 
 /// How many HEADs are asked at once for the metadata of a listing.
 const HEADS: usize = 32;
@@ -75,8 +75,8 @@ impl State {
 struct Mark {
     /// The index of its first name.
     first: u64,
-    /// The token that fetches it.
-    token: Option<String>,
+    /// Where the page before has ended.
+    after: Option<Cursor>,
     /// The files of earlier pages that may yet turn out to be directories.
     held_back: Vec<Found>,
 }
@@ -242,7 +242,7 @@ impl FileSystem {
         let query = Query {
             prefix: prefix.to_string(),
             folded: true,
-            token: mark.token,
+            after: mark.after,
             limit: None,
         };
         let seen = Instant::now();
@@ -252,11 +252,14 @@ impl FileSystem {
             _ => Vec::new(),
         };
         let page = self.bucket.list(asker, &query).await?;
-        let is_bare = index == 0 && page.entries.is_empty() && page.next.is_none();
+        let is_bare = index == 0 && page.is_empty() && page.next.is_none();
         let has_names = !local.is_empty() || self.has_drafts(stream.number);
         if is_bare && *prefix != *self.prefix && !has_names {
             // Not even a marker: the directory is gone.
             return Err(FsError::NotFound);
+        }
+        for key in &page.unreadable {
+            self.skipped.skip(key);
         }
         let last = page.entries.last().map_or("", Entry::key);
         let last = last.strip_prefix(&*prefix).unwrap_or_default();
@@ -282,17 +285,19 @@ impl FileSystem {
             if let Some(names) = &mut state.names {
                 names.extend(found.iter().map(|f| (f.name.clone(), f.kind.clone())));
             }
-            if state
-                .names
-                .as_ref()
-                .is_some_and(|names| names.len() > REMEMBERED)
+            // A name that is not in a listing without gaps is not there: others say nothing of it.
+            if !page.is_sure
+                || state
+                    .names
+                    .as_ref()
+                    .is_some_and(|names| names.len() > REMEMBERED)
             {
                 state.names = None;
             }
             match page.next {
                 Some(next) => state.marks.push(Mark {
                     first: mark.first + found.len() as u64,
-                    token: Some(next),
+                    after: Some(next),
                     held_back,
                 }),
                 None => {

@@ -53,8 +53,8 @@ impl Skipped {
     pub(crate) fn skip(&self, key: &str) {
         if self.0.fetch_add(1, Ordering::Relaxed) == 0 {
             tracing::warn!(
-                "the key {:?} cannot be a path (empty, `.`, `..` or more than 255 bytes between \
-                 slashes) and is left out; `status` counts the others like it",
+                "the key {:?} cannot be a path (empty, `.`, `..`, no UTF-8 or more than 255 bytes \
+                 between slashes) and is left out; `status` counts the others like it",
                 crate::words::tame(key)
             );
         }

@@ -171,20 +171,27 @@ impl FileSystem {
             let hidden = self.hidden.lock();
             hidden.keys().filter(|name| name.starts_with(key)).count()
         };
-        let query = Query {
+        let mut query = Query {
             prefix: key.to_owned(),
             // The marker, one name, and those that are hidden.
             limit: i32::try_from(hidden + 2).ok(),
             ..Query::default()
         };
-        let names = self.bucket.names(asker, &query).await?;
-        let hidden = self.hidden.lock();
-        let mut names = names.iter();
-        if names.any(|name| name != key && !hidden.contains_key(name)) {
-            return Err(FsError::NotEmpty);
+        loop {
+            let page = self.bucket.names(asker, &query).await?;
+            let is_left = {
+                let hidden = self.hidden.lock();
+                let is_other = |name: &String| name != key && !hidden.contains_key(name);
+                page.entries.iter().any(is_other)
+            };
+            if is_left || !page.unreadable.is_empty() {
+                return Err(FsError::NotEmpty);
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => return Ok(()),
+            }
         }
-        drop(hidden);
-        Ok(())
     }
 
     /// Whether there is a file in a directory that is being changed here, or waits to be stored.

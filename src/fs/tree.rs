@@ -118,7 +118,7 @@ impl FileSystem {
             (Some(object), page)
         };
         let listed = match page {
-            Ok(page) if !page.entries.is_empty() => {
+            Ok(page) if !page.is_empty() => {
                 let marker = match page.entries.into_iter().next() {
                     Some(Entry::Object(found, object)) if found == below.prefix => Some(object),
                     _ => None,

@@ -203,6 +203,10 @@ async fn first_session(
             config.bucket
         ))),
         Err(StoreError::Session(error)) => Err(error.into()),
+        Err(error @ StoreError::Listing(_)) => Err(MountError::Bucket(format!(
+            "the bucket {:?} is there, but: {error}",
+            config.bucket
+        ))),
         Err(error @ StoreError::Signature(_)) => Err(MountError::Auth(error.to_string())),
         Err(error) => Err(MountError::Bucket(format!(
             "the bucket {:?} cannot be reached: {error}",

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::failure::{Failure, Kind};
+use super::listing::Dialect;
 use super::s3::{Body, Endpoint, S3};
 use super::support::Support;
 use super::verdict::{Action, Evidence, FRESH, Scope, Verdict};
@@ -41,6 +42,7 @@ pub(crate) struct Bucket {
     /// When S3 has named another region, the last ones.
     moved: Mutex<Vec<Instant>>,
     requests: Requests,
+    dialect: Arc<Dialect>,
     pub(super) support: RwLock<Support>,
     pub(super) finding: OnceCell<()>,
 }
@@ -87,6 +89,7 @@ impl Bucket {
         Self {
             name: name.into(),
             slots: Arc::new(Semaphore::new(endpoint.max_requests)),
+            dialect: Arc::new(Dialect::of(&endpoint)),
             endpoint: RwLock::new(endpoint),
             sessions,
             evidence: Mutex::default(),
@@ -188,7 +191,7 @@ impl Bucket {
         &self,
         asker: &Asker,
         query: &Query,
-    ) -> Result<Vec<String>, StoreError> {
+    ) -> Result<Page<String>, StoreError> {
         let mut attempt = self.attempt(asker, Action::List, &query.prefix).await?;
         loop {
             self.requests.list.fetch_add(1, Ordering::Relaxed);
@@ -257,6 +260,7 @@ impl Bucket {
                     Arc::clone(&self.slots),
                     Arc::clone(&self.name),
                     &session,
+                    Arc::clone(&self.dialect),
                 );
                 *signer = Some(s3.clone());
                 s3
@@ -533,6 +537,7 @@ impl From<Failure> for StoreError {
             Kind::Garbled => Self::Garbled(failure.text),
             Kind::Signature => Self::Signature(failure.text),
             Kind::Untold => Self::Untold(failure.text),
+            Kind::Listing => Self::Listing(failure.text),
             Kind::Other => Self::Service(failure.text),
         }
     }

@@ -52,6 +52,8 @@ pub(crate) enum Kind {
     Signature,
     /// An answer that leaves out, or garbles, what must be known. What was asked for may be done.
     Untold,
+    /// A listing that cannot be relied on.
+    Listing,
     /// Anything else.
     Other,
 }
@@ -165,7 +167,7 @@ fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
 }
 
 /// The chain of causes of an error that never reached S3, for a person.
-fn causes(error: &(dyn std::error::Error + 'static)) -> String {
+pub(super) fn causes(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = String::new();
     let mut cause = error.source();
     while let Some(error) = cause {

@@ -9,6 +9,7 @@ use aws_sdk_s3::types::MfaDeleteStatus;
 use tokio::sync::Semaphore;
 
 use super::failure::{Failure, Kind};
+use super::listing::Dialect;
 use super::s3::{Endpoint, S3};
 use super::write::{Condition, Header};
 use super::{Lease, Query};
@@ -61,8 +62,11 @@ impl Inspector {
             is_new: true,
         };
         let slots = Arc::new(Semaphore::new(1));
-        let s3 =
-            |endpoint: &Endpoint| S3::new(endpoint, Arc::clone(&slots), bucket.into(), &session);
+        let dialect = Arc::new(Dialect::of(endpoint));
+        let s3 = |endpoint: &Endpoint| {
+            let (slots, dialect) = (Arc::clone(&slots), Arc::clone(&dialect));
+            S3::new(endpoint, slots, bucket.into(), &session, dialect)
+        };
         let inspector = Self { s3: s3(endpoint) };
         match inspector.list("").await {
             Tried::Failed(Failure {

@@ -8,6 +8,7 @@
 //! - [`verdict`] decides what a refusal means: replay, renew the session, or a real no.
 //! - [`bucket`] is the gate: every request of the filesystem passes it, knows the generation it
 //!   was signed with, and is sent again when a new session is there.
+//! - [`listing`] reads pages of keys, and knows how stores differ in telling them.
 //! - [`inspect`] finds out what is allowed, [`policy`] reads what a bucket says of itself.
 //! - [`mod@write`] sends the requests that change something, [`changes`] is their gate, and
 //!   [`support`] knows which conditions the store honours. [`versions`] finds what was replaced.
@@ -18,6 +19,7 @@ pub(crate) mod failure;
 mod headers;
 pub(crate) mod inspect;
 pub(crate) mod limit;
+pub(crate) mod listing;
 pub(crate) mod metadata;
 pub(crate) mod policy;
 mod retry;
@@ -34,6 +36,7 @@ use std::time::SystemTime;
 
 pub(crate) use bucket::{Bucket, Lease};
 pub(crate) use failure::Failure;
+pub(crate) use listing::Cursor;
 
 use metadata::Metadata;
 use serde::{Deserialize, Serialize};
@@ -150,12 +153,24 @@ impl Entry {
 }
 
 /// One page of a listing, sorted by key.
-#[derive(Debug, Default)]
-pub(crate) struct Page {
-    /// At most 1,000 entries.
-    pub(crate) entries: Vec<Entry>,
+#[derive(Debug)]
+pub(crate) struct Page<E = Entry> {
+    /// Mostly at most 1,000 entries, each once.
+    pub(crate) entries: Vec<E>,
+    /// Keys that are there and cannot be named: they are no UTF-8, or the store has written
+    /// something else in their place. For people.
+    pub(crate) unreadable: Vec<String>,
+    /// Whether a name that is missing between the first entry and the last is not there.
+    pub(crate) is_sure: bool,
     /// Where the next page starts, if there is one.
-    pub(crate) next: Option<String>,
+    pub(crate) next: Option<Cursor>,
+}
+
+impl<E> Page<E> {
+    /// Whether there is nothing at all.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.entries.is_empty() && self.unreadable.is_empty()
+    }
 }
 
 /// What to list.
@@ -165,8 +180,8 @@ pub(crate) struct Query {
     pub(crate) prefix: String,
     /// Whether keys below a further `/` are folded into their prefix.
     pub(crate) folded: bool,
-    /// The token of the page before.
-    pub(crate) token: Option<String>,
+    /// Where the page before has ended.
+    pub(crate) after: Option<Cursor>,
     /// At most so many entries; S3 itself sends 1,000 at most.
     pub(crate) limit: Option<i32>,
 }
@@ -242,6 +257,9 @@ pub(crate) enum StoreError {
         /// The one that it names now.
         now: String,
     },
+    /// What the store lists cannot be relied on.
+    #[error("{0}; look at it with `aws s3api list-objects-v2`, and try again")]
+    Listing(String),
     /// Anything else that S3 said.
     #[error("{0}")]
     Service(String),

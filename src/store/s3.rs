@@ -19,6 +19,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::failure::{Failure, Kind};
 use super::limit::Limit;
+use super::listing::{Dialect, Listed};
 use super::metadata::Metadata;
 use super::retry;
 use super::told::{self, Told};
@@ -77,24 +78,13 @@ pub(crate) struct S3 {
     pub(super) generation: Generation,
     pub(super) settings: Arc<Settings>,
     region: Arc<str>,
+    pub(super) dialect: Arc<Dialect>,
     download: Arc<Limit>,
     slots: Arc<Semaphore>,
     /// The store has objects without ETags: what it tells besides has to do.
     untagged: Arc<AtomicBool>,
-}
-
-/// A line of a listing, as it is told.
-enum Listed {
-    Object(String, Told),
-    Prefix(String),
-}
-
-impl Listed {
-    fn key(&self) -> &str {
-        match self {
-            Self::Object(key, _) | Self::Prefix(key) => key,
-        }
-    }
+    /// The store has objects without a time, wherever it is asked.
+    undated: Arc<AtomicBool>,
 }
 
 /// What the answer to HEAD or GET tells besides size, time and tag, from either type of the SDK.
@@ -149,6 +139,7 @@ impl S3 {
         slots: Arc<Semaphore>,
         bucket: Arc<str>,
         session: &Session,
+        dialect: Arc<Dialect>,
     ) -> Self {
         let timeouts = TimeoutConfig::builder()
             .connect_timeout(Duration::from_secs(5))
@@ -195,9 +186,11 @@ impl S3 {
             generation: session.generation,
             settings: Arc::new(endpoint.settings.clone()),
             region: endpoint.region.as_str().into(),
+            dialect,
             download: Arc::clone(&endpoint.download),
             slots,
             untagged: Arc::default(),
+            undated: Arc::default(),
         }
     }
 
@@ -259,15 +252,21 @@ impl S3 {
             if told.etag.is_none() {
                 self.untagged.store(true, Ordering::Relaxed);
             }
+            if told.modified.is_none() {
+                self.undated.store(true, Ordering::Relaxed);
+            }
             return Ok(object);
         }
         let text = format!("{}: it changes all the time", tame(key));
         Err(Failure::new(Kind::Busy, self.generation, text))
     }
 
-    /// Whether what is told of an object is all that can be had.
+    /// Whether what is told of an object is all that can be had. A time that only HEAD tells counts:
+    /// without it, one file would have one time when it is listed, and another when it is opened.
     fn is_enough(&self, told: &Told) -> bool {
-        told.is_whole() || (self.untagged.load(Ordering::Relaxed) && told.object().is_some())
+        let has_tag = told.etag.is_some() || self.untagged.load(Ordering::Relaxed);
+        let has_time = told.modified.is_some() || self.undated.load(Ordering::Relaxed);
+        has_tag && has_time && told.object().is_some()
     }
 
     async fn ask_head(&self, key: &str) -> Result<Told, Failure> {
@@ -328,8 +327,9 @@ impl S3 {
             limit: Some(1),
             ..Query::default()
         };
-        match self.page(&query).await?.0.into_iter().next() {
-            Some(Listed::Object(found, told)) if found == key => Ok(told),
+        let mut lines = self.page(&query).await?.entries.into_iter();
+        match lines.find(|listed| listed.key() == key) {
+            Some(Listed::Object(_, told)) => Ok(told),
             _ => Err(Failure::new(Kind::NotFound, self.generation, "not listed")),
         }
     }
@@ -344,8 +344,8 @@ impl S3 {
 
     /// One page of keys. What it leaves out of an object is asked for with HEAD.
     pub(crate) async fn list(&self, query: &Query) -> Result<Page, Failure> {
-        let (listed, next) = self.page(query).await?;
-        let entries = stream::iter(listed).map(|listed| async {
+        let page = self.page(query).await?;
+        let entries = stream::iter(page.entries).map(|listed| async {
             let (key, told) = match listed {
                 Listed::Prefix(prefix) => return Ok(Some(Entry::Prefix(prefix))),
                 Listed::Object(key, told) => (key, told),
@@ -370,49 +370,24 @@ impl S3 {
         let entries: Vec<Option<Entry>> = entries.buffered(HEADS).try_collect().await?;
         Ok(Page {
             entries: entries.into_iter().flatten().collect(),
-            next,
+            unreadable: page.unreadable,
+            is_sure: page.is_sure,
+            next: page.next,
         })
     }
 
     /// The keys and prefixes of one page alone: whatever a listing leaves out of an object.
-    pub(crate) async fn names(&self, query: &Query) -> Result<Vec<String>, Failure> {
-        let (listed, _) = self.page(query).await?;
-        let names = listed.into_iter().map(|listed| match listed {
+    pub(crate) async fn names(&self, query: &Query) -> Result<Page<String>, Failure> {
+        let page = self.page(query).await?;
+        let names = page.entries.into_iter().map(|listed| match listed {
             Listed::Object(key, _) | Listed::Prefix(key) => key,
         });
-        Ok(names.collect())
-    }
-
-    /// One page of keys as the store tells it, sorted, and the token of the next one.
-    async fn page(&self, query: &Query) -> Result<(Vec<Listed>, Option<String>), Failure> {
-        let _slot = self.slot().await?;
-        let answer = self
-            .client
-            .list_objects_v2()
-            .bucket(&*self.bucket)
-            .prefix(&query.prefix)
-            .set_delimiter(query.folded.then(|| "/".to_owned()))
-            .set_continuation_token(query.token.clone())
-            .set_max_keys(query.limit)
-            .set_request_payer(self.payer())
-            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
-            .send()
-            .await
-            .map_err(|error| Failure::read(self.generation, &error))?;
-        let prefixes = answer.common_prefixes.unwrap_or_default();
-        let objects = answer.contents.unwrap_or_default();
-        let prefixes = prefixes.into_iter().filter_map(|p| p.prefix);
-        let mut listed: Vec<Listed> = prefixes.map(Listed::Prefix).collect();
-        for object in objects {
-            let etag = object.e_tag.as_deref();
-            let told = Told::new(object.size, object.last_modified, etag, None);
-            if let Some(key) = object.key {
-                listed.push(Listed::Object(key, told));
-            }
-        }
-        listed.sort_by(|a, b| a.key().cmp(b.key()));
-        let next = answer.next_continuation_token;
-        Ok((listed, next.filter(|_| answer.is_truncated == Some(true))))
+        Ok(Page {
+            entries: names.collect(),
+            unreadable: page.unreadable,
+            is_sure: page.is_sure,
+            next: page.next,
+        })
     }
 
     /// The bytes of a range, if the object is still this version, or has a version with this id that

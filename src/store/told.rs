@@ -34,15 +34,10 @@ impl Told {
     ) -> Self {
         Self {
             size: size.and_then(|size| u64::try_from(size).ok()),
-            modified: modified.and_then(|stamp| SystemTime::try_from(stamp).ok()),
+            modified: modified.and_then(in_seconds),
             etag: tag::read(etag),
             facts: facts.map(Arc::new),
         }
-    }
-
-    /// Whether it tells the size, and by what the version is known.
-    pub(super) fn is_whole(&self) -> bool {
-        self.size.is_some() && self.etag.is_some()
     }
 
     /// Adds what another answer tells that this one does not; `None` if the two speak of different
@@ -89,6 +84,12 @@ impl Told {
             (Some(_), _) => "its ETag and its time",
         }
     }
+}
+
+/// A time of the store in whole seconds, which is all that HEAD has (RFC 9110, 5.6.7). Listings of
+/// MinIO and Ceph have milliseconds, and one object has one time.
+fn in_seconds(moment: DateTime) -> Option<SystemTime> {
+    SystemTime::try_from(DateTime::from_secs(moment.secs())).ok()
 }
 
 /// The size of the whole object in `bytes 0-0/1234` or `bytes */1234` (RFC 9110, 14.4); `None` if it

@@ -16,7 +16,7 @@ use crate::fs::rename::Copy;
 use crate::fs::{FileSystem, FsError};
 use crate::store::metadata::Metadata;
 use crate::store::write::Condition;
-use crate::store::{Entry, Object, Query, StoreError};
+use crate::store::{Entry, Object, Page, Query, StoreError};
 
 /// How many objects are copied or deleted at once.
 const AT_ONCE: usize = 32;
@@ -84,6 +84,7 @@ impl FileSystem {
         let mut query = everything(&moved.from);
         loop {
             let page = self.bucket.list(asker, &query).await?;
+            all_have_names(&page)?;
             let objects = objects(page.entries)
                 .filter(|(key, _)| *key != moved.from && !self.hidden.lock().contains_key(key));
             let copied: Vec<Result<_, FsError>> = stream::iter(objects)
@@ -114,7 +115,7 @@ impl FileSystem {
                 }
             }
             match page.next {
-                Some(next) => query.token = Some(next),
+                Some(next) => query.after = Some(next),
                 None => return Ok(()),
             }
         }
@@ -176,6 +177,7 @@ impl FileSystem {
         let mut marker = None;
         loop {
             let page = self.bucket.list(asker, &query).await?;
+            all_have_names(&page)?;
             let mut below = Vec::new();
             for (key, object) in objects(page.entries) {
                 if key == moved.from {
@@ -191,7 +193,7 @@ impl FileSystem {
                 })
                 .await?;
             match page.next {
-                Some(next) => query.token = Some(next),
+                Some(next) => query.after = Some(next),
                 None => break,
             }
         }
@@ -255,7 +257,7 @@ impl FileSystem {
                 })
                 .await?;
             match page.next {
-                Some(next) => query.token = Some(next),
+                Some(next) => query.after = Some(next),
                 None => return Ok(()),
             }
         }
@@ -286,6 +288,18 @@ impl FileSystem {
             Err(StoreError::NotFound) => Ok(None),
             object => Ok(Some(object?)),
         }
+    }
+}
+
+/// What cannot be named cannot be moved, and would stay behind.
+fn all_have_names(page: &Page) -> Result<(), FsError> {
+    match page.unreadable.first() {
+        None => Ok(()),
+        Some(key) => Err(StoreError::Listing(format!(
+            "the store does not tell the name of an object: {:?} stands for it",
+            crate::words::tame(key)
+        ))
+        .into()),
     }
 }
 
