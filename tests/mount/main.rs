@@ -24,6 +24,7 @@ mod habits;
 mod keeping;
 mod lifetime;
 mod listing;
+mod listings_of_others;
 mod locking;
 mod moving;
 mod options;

@@ -52,6 +52,67 @@ pub enum Habit {
     ForgetfulUploads,
     /// GET is answered 301 with another region each time: a proxy before two endpoints.
     RegionsThatMove,
+    /// `encoding-type=url` is overlooked in listings: names are as they are.
+    ListOverlooksEncoding,
+    /// Listings say `EncodingType=url` and encode nothing: s3s-fs 0.14.1.
+    ListEchoesEncodingOnly,
+    /// Listings encode slashes too: Garage.
+    ListEncodesSlashes,
+    /// In listings a space is `%20`: Swift.
+    ListEncodesSpacesAsPercent20,
+    /// In listings a space is `%20` in directories and `+` in the last name: SeaweedFS.
+    ListMixesSpaces,
+    /// Listings encode all but `+`, as `encodeURI` of JavaScript does.
+    ListLeavesPlus,
+    /// Listings encode keys and leave common prefixes as they are.
+    ListEncodesKeysOnly,
+    /// `encoding-type` is refused.
+    RefusesEncodingType,
+    /// Control characters stand in documents as they are, which is no XML: Garage, ministack, Swift
+    /// and s3s-fs.
+    ControlsAsTheyAre,
+    /// Control characters are U+FFFD in documents: what is written in Go.
+    ControlsReplaced,
+    /// ListObjects alone is known, and `list-type` overlooked: Ceph in 2020.
+    ListV1Only,
+    /// `list-type=2` is refused.
+    RefusesListV2,
+    /// Pages have ten entries at most, whatever is asked for.
+    PagesOfTen,
+    /// Listings do not say where the next page starts.
+    ListWithoutToken,
+    /// Listings do not say whether there is more.
+    ListWithoutTruncated,
+    /// Listings always say that there is no more, and have a token where there is.
+    ListNeverTruncated,
+    /// The token of a listing leads to its first page again.
+    ListTokenRepeats,
+    /// `marker` and `start-after` include the name itself.
+    MarkersInclude,
+    /// Listings count their objects and not their common prefixes: SeaweedFS 2, Versity Gateway.
+    KeyCountOfObjects,
+    /// The last entry of a listing is lost, and counted.
+    ListLosesTheLast,
+    /// Every object is listed twice.
+    ListTellsTwice,
+    /// Every object of a listing is the first one.
+    ListTellsTheFirstOnly,
+    /// Folded names are told as objects: `sub/` under Contents.
+    FoldersAreContents,
+    /// `delimiter` is overlooked.
+    ListOverlooksDelimiter,
+    /// `prefix` is overlooked.
+    ListOverlooksPrefix,
+    /// Listings tell times in milliseconds, and headers in seconds: MinIO and Ceph.
+    ListInMilliseconds,
+    /// Listings tell no LastModified.
+    ListWithoutDates,
+    /// Listings end in the middle: a proxy that cuts.
+    ListCutShort,
+    /// Listings are an empty element.
+    ListEmptied,
+    /// Listings are a page for people: proxies that want one to sign in.
+    ListIsAPage,
 }
 
 /// A handle to the habits. All of it can be called at any time from any thread.
@@ -98,12 +159,19 @@ impl Habits {
         response: Response<Bytes>,
         call: &Call,
     ) -> Response<Bytes> {
-        if self.on.read().is_empty() {
-            return response;
+        let (mut parts, written) = response.into_parts();
+        let length = written.len();
+        let mut document = self.write_characters(written);
+        if document.len() != length {
+            parts.headers.remove(header::CONTENT_LENGTH);
         }
-        let (mut parts, mut document) = response.into_parts();
+        if self.on.read().is_empty() {
+            return Response::from_parts(parts, document);
+        }
         self.change_headers(&mut parts.headers, call);
         if call.kind == Kind::List {
+            document = self.change_listing(document);
+            parts.headers.remove(header::CONTENT_LENGTH);
             for (habit, element) in [
                 (Habit::ListWithoutEtag, "ETag"),
                 (Habit::ListWithoutSize, "Size"),

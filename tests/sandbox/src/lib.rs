@@ -77,7 +77,9 @@
 //!   known; codes and statuses are.
 //! - There is one OpenID Connect provider, whose tokens are known by heart and not by their signature.
 //! - STS and IAM are not asked with GET or with presigned URLs.
-//! - Keys are not checked for characters that XML cannot hold, and the size of an object has no limit.
+//! - What XML 1.0 cannot hold stands in documents as references, as AWS has it of control
+//!   characters; of U+FFFE and U+FFFF that is not known.
+//! - The size of an object has no limit.
 //! - HTTP dates of odd form (`Expires`) are refused, where AWS keeps any text.
 //!
 //! # Map
@@ -125,6 +127,7 @@ mod iam;
 mod intake;
 mod line;
 mod listing;
+mod listing_habits;
 mod lists;
 mod matcher;
 mod multipart;

@@ -190,6 +190,9 @@ pub(crate) fn element(xml: &mut String, name: &str, value: &str) {
             '>' => xml.push_str("&gt;"),
             '"' => xml.push_str("&quot;"),
             '\r' => xml.push_str("&#13;"),
+            c if c.is_ascii_control() && !matches!(c, '\t' | '\n' | '\u{7f}') => {
+                let _ = write!(xml, "&#x{:x};", u32::from(c));
+            }
             c => xml.push(c),
         }
     }

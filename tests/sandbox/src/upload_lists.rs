@@ -8,7 +8,8 @@ use s3s::dto::{
 };
 
 use crate::exchange::Exchange;
-use crate::lists::{LARGEST_PAGE, encode, is_url_encoded};
+use crate::listing_habits::encode;
+use crate::lists::{LARGEST_PAGE, is_url_encoded};
 use crate::multipart::type_of;
 use crate::refusal::Refusal;
 use crate::s3::Operations;
