@@ -4,35 +4,30 @@ use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::time::{Duration, UNIX_EPOCH};
 
+use serde_json::json;
+
 use crate::place::Place;
 use crate::scene::{errno, noise};
 use crate::written::ODD;
 
 on_each_server! {
     objects_of_the_cli_are_files,
+    pieces_are_read_where_they_are,
     what_the_cli_changes_is_seen,
 }
 
 fn objects_of_the_cli_are_files(place: &Place) {
     let large = noise(2, 20 << 20);
-    place.put("large.bin", &large, &[]);
-    let attributes = "mode=33152,mtime=1600000000.5,uid=1234,gid=5678";
-    place.put(
-        "kept.txt",
-        b"kept",
-        &["--metadata", attributes, "--content-type", "text/x-mine"],
-    );
-    place.put(ODD, b"odd", &[]);
-    place.put("a/b/c.txt", b"deep", &[]);
-    place.put("empty", b"", &[]);
-    place.aws(&[
-        "s3api",
-        "put-object",
-        "--bucket",
-        &place.bucket,
-        "--key",
-        "made/",
-    ]);
+    place.put("large.bin", &large);
+    let attributes = json!({
+        "mode": "33152", "mtime": "1600000000.5", "uid": "1234", "gid": "5678",
+    });
+    let extra = json!({"Metadata": attributes, "ContentType": "text/x-mine"});
+    place.put_with("kept.txt", b"kept", &extra);
+    place.put(ODD, b"odd");
+    place.put("a/b/c.txt", b"deep");
+    place.put("empty", b"");
+    place.mark("made/");
 
     let mount = place.mount();
     let mut names: Vec<_> = fs::read_dir(mount.path())
@@ -44,10 +39,6 @@ fn objects_of_the_cli_are_files(place: &Place) {
     expected.sort_unstable();
     assert_eq!(names, expected);
     assert!(fs::read(mount.file("large.bin")).unwrap() == large);
-    let mut some = vec![0; 100_000];
-    let file = fs::File::open(mount.file("large.bin")).unwrap();
-    file.read_exact_at(&mut some, 12_345_678).unwrap();
-    assert!(some == large[12_345_678..][..100_000]);
     assert_eq!(fs::read(mount.file(ODD)).unwrap(), b"odd");
     assert_eq!(fs::read(mount.file("a/b/c.txt")).unwrap(), b"deep");
     assert_eq!(fs::metadata(mount.file("empty")).unwrap().len(), 0);
@@ -71,22 +62,37 @@ fn objects_of_the_cli_are_files(place: &Place) {
     assert_eq!(head["Metadata"]["mode"], "33152", "{head}");
 }
 
+fn pieces_are_read_where_they_are(place: &Place) {
+    let large = noise(8, 20 << 20);
+    place.put("large.bin", &large);
+    let mount = place.mount();
+    let file = fs::File::open(mount.file("large.bin")).unwrap();
+    let end = large.len();
+    for (at, length) in [
+        (end - 1, 1),
+        (12_345_678, 100_000),
+        (0, 1),
+        ((8 << 20) - 5, 10),
+        (end - 4096, 4096),
+        (1, 3 << 20),
+    ] {
+        let mut some = vec![0; length];
+        file.read_exact_at(&mut some, at as u64).unwrap();
+        assert!(some == large[at..][..length], "{length} bytes at {at}");
+    }
+    assert_eq!(file.read_at(&mut [0; 10], end as u64).unwrap(), 0);
+    assert_eq!(file.read_at(&mut [0; 10], end as u64 - 3).unwrap(), 3);
+}
+
 fn what_the_cli_changes_is_seen(place: &Place) {
-    place.put("f", b"first", &[]);
+    place.put("f", b"first");
     let mount = place.mount_with(&["--credentials", "plain", "--metadata-ttl", "0"]);
     assert_eq!(fs::read(mount.file("f")).unwrap(), b"first");
-    place.put("f", b"the second one", &[]);
+    place.put("f", b"the second one");
     assert_eq!(fs::read(mount.file("f")).unwrap(), b"the second one");
-    place.put("g", b"new", &[]);
+    place.put("g", b"new");
     assert_eq!(fs::read(mount.file("g")).unwrap(), b"new");
-    place.aws(&[
-        "s3api",
-        "delete-object",
-        "--bucket",
-        &place.bucket,
-        "--key",
-        "f",
-    ]);
+    place.remove("f");
     assert_eq!(errno(fs::read(mount.file("f"))), libc::ENOENT);
     assert_eq!(fs::read_dir(mount.path()).unwrap().count(), 1);
 }

@@ -4,8 +4,12 @@ use std::fs::File;
 use std::os::fd::IntoRawFd;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::{Value, json};
+
+use crate::hand::Hand;
 use crate::scene::Mount;
 use crate::servers::{Server, tool};
 
@@ -13,6 +17,7 @@ use crate::servers::{Server, tool};
 pub struct Place {
     home: tempfile::TempDir,
     server: &'static Server,
+    hand: Mutex<Hand>,
     pub bucket: String,
 }
 
@@ -20,22 +25,31 @@ pub struct Place {
 pub fn aws(server: &Server) -> Command {
     let mut command = Command::new("timeout");
     command.arg("120").arg(tool("aws")).stdin(Stdio::null());
+    command.env_clear().envs(environment(server));
     command
-        .env_clear()
-        .env("PATH", std::env::var("PATH").unwrap())
-        .envs([
-            ("AWS_ENDPOINT_URL", &*server.endpoint),
-            ("AWS_ACCESS_KEY_ID", &*server.access_key),
-            ("AWS_SECRET_ACCESS_KEY", &*server.secret_key),
-            ("AWS_DEFAULT_REGION", "us-east-1"),
-            ("AWS_EC2_METADATA_DISABLED", "true"),
-            // Ceph 16 knows no checksums in trailers.
-            ("AWS_REQUEST_CHECKSUM_CALCULATION", "when_required"),
-            ("AWS_RESPONSE_CHECKSUM_VALIDATION", "when_required"),
-            ("LC_ALL", "C.UTF-8"),
-            ("HOME", "/nonexistent"),
-        ]);
-    command
+}
+
+/// What the CLI and its library are told.
+fn environment(server: &Server) -> Vec<(&'static str, String)> {
+    vec![
+        ("PATH", std::env::var("PATH").unwrap()),
+        ("AWS_ENDPOINT_URL", server.endpoint.clone()),
+        ("AWS_ACCESS_KEY_ID", server.access_key.clone()),
+        ("AWS_SECRET_ACCESS_KEY", server.secret_key.clone()),
+        ("AWS_DEFAULT_REGION", "us-east-1".to_owned()),
+        ("AWS_EC2_METADATA_DISABLED", "true".to_owned()),
+        // Ceph 16 knows no checksums in trailers.
+        (
+            "AWS_REQUEST_CHECKSUM_CALCULATION",
+            "when_required".to_owned(),
+        ),
+        (
+            "AWS_RESPONSE_CHECKSUM_VALIDATION",
+            "when_required".to_owned(),
+        ),
+        ("LC_ALL", "C.UTF-8".to_owned()),
+        ("HOME", "/nonexistent".to_owned()),
+    ]
 }
 
 /// close(2) with its errno, which dropping a file does not give; 0 if all is well.
@@ -53,14 +67,18 @@ impl Place {
             .prefix("s3mfa-others")
             .tempdir()
             .unwrap();
-        std::fs::create_dir(home.path().join("run")).unwrap();
-        std::fs::create_dir(home.path().join("mnt")).unwrap();
+        for name in ["run", "mnt", "user"] {
+            std::fs::create_dir(home.path().join(name)).unwrap();
+        }
+        let mut python = Command::new(tool("python"));
+        python.env_clear().envs(environment(server));
         let place = Self {
             home,
             server,
+            hand: Mutex::new(Hand::new(python)),
             bucket,
         };
-        place.aws(&["s3api", "create-bucket", "--bucket", &place.bucket]);
+        place.order("make", json!([place.bucket]));
         place
     }
 
@@ -80,61 +98,78 @@ impl Place {
         String::from_utf8(output.stdout).unwrap()
     }
 
-    /// Puts an object with the CLI, with what `options` say.
-    pub fn put(&self, key: &str, bytes: &[u8], options: &[&str]) {
-        let file = self.beside("to-put");
-        std::fs::write(&file, bytes).unwrap();
-        let url = self.url(key);
-        let args = [
-            &[
-                "s3",
-                "cp",
-                "--only-show-errors",
-                file.to_str().unwrap(),
-                &*url,
-            ],
-            options,
-        ]
-        .concat();
-        self.aws(&args);
+    fn order(&self, name: &str, arguments: Value) -> Value {
+        let done = self.hand.lock().unwrap().order(name, arguments);
+        done.unwrap_or_else(|error| panic!("{error}"))
     }
 
-    /// Gets an object's bytes with the CLI.
+    /// Puts an object with the CLI's library.
+    pub fn put(&self, key: &str, bytes: &[u8]) {
+        self.put_with(key, bytes, &json!({}));
+    }
+
+    /// The same with what `extra` says: the arguments of PutObject by their names.
+    pub fn put_with(&self, key: &str, bytes: &[u8], extra: &Value) {
+        let file = self.beside("to-put");
+        std::fs::write(&file, bytes).unwrap();
+        self.order("put", json!([self.bucket, key, file, extra]));
+    }
+
+    /// Puts an empty object whose name may end with a slash.
+    pub fn mark(&self, key: &str) {
+        self.order("mark", json!([self.bucket, key]));
+    }
+
+    /// Deletes an object.
+    pub fn remove(&self, key: &str) {
+        self.order("remove", json!([self.bucket, key]));
+    }
+
+    /// Gets an object's bytes.
     pub fn get(&self, key: &str) -> Vec<u8> {
         self.get_all(key).0
     }
 
-    /// An object's bytes, and what the CLI says of them.
-    pub fn get_all(&self, key: &str) -> (Vec<u8>, serde_json::Value) {
+    /// An object's bytes, and what GetObject says of them.
+    pub fn get_all(&self, key: &str) -> (Vec<u8>, Value) {
         let file = self.beside("gotten");
-        let path = file.to_str().unwrap();
-        // Not `s3 cp`, which stumbles over Ceph's answer for an empty object.
-        let told = self.aws(&[
-            "s3api",
-            "get-object",
-            "--bucket",
-            &self.bucket,
-            "--key",
-            key,
-            path,
-        ]);
-        (
-            std::fs::read(&file).unwrap(),
-            serde_json::from_str(&told).unwrap(),
-        )
+        let told = self.order("get", json!([self.bucket, key, file]));
+        (std::fs::read(&file).unwrap(), told)
+    }
+
+    /// The sizes of these objects; `None` for what is not there.
+    pub fn sizes(&self, keys: &[String]) -> Vec<Option<u64>> {
+        let told = self.order("sizes", json!([self.bucket, keys]));
+        told.as_array().unwrap().iter().map(Value::as_u64).collect()
     }
 
     /// All keys, sorted.
     pub fn keys(&self) -> Vec<String> {
-        let told = self.aws(&["s3api", "list-objects-v2", "--bucket", &self.bucket]);
-        let told: serde_json::Value = serde_json::from_str(&told).unwrap_or_default();
-        let contents = told["Contents"].as_array().cloned().unwrap_or_default();
-        let mut keys: Vec<_> = contents
-            .iter()
-            .map(|object| object["Key"].as_str().unwrap().to_owned())
-            .collect();
-        keys.sort();
-        keys
+        let told = self.order("keys", json!([self.bucket, self.server.writes_plus]));
+        serde_json::from_value(told).unwrap()
+    }
+
+    /// The keys of uploads that nobody has completed.
+    pub fn uploads(&self) -> Vec<String> {
+        serde_json::from_value(self.order("uploads", json!([self.bucket]))).unwrap()
+    }
+
+    /// Runs a shell script on a mount, which must succeed. Returns what it prints.
+    pub fn shell(&self, mount: &Mount, script: &str) -> String {
+        let output = Command::new("timeout")
+            .args(["--kill-after=10", "240", "bash", "-euo", "pipefail", "-c"])
+            .arg(format!("exec 2>&1\n{script}"))
+            .current_dir(mount.path())
+            .env_clear()
+            .env("PATH", std::env::var("PATH").unwrap())
+            .env("HOME", self.home.path().join("user"))
+            .envs([("LC_ALL", "C.UTF-8"), ("TZ", "UTC")])
+            .stdin(Stdio::null())
+            .output()
+            .unwrap();
+        let words = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{script}\n{words}\n{output:?}");
+        words
     }
 
     /// The ARN of the user whose keys are used.
@@ -163,10 +198,6 @@ impl Place {
         let output = command.args(args).output().unwrap();
         assert!(output.status.success(), "{output:?}");
         String::from_utf8(output.stdout).unwrap()
-    }
-
-    fn url(&self, key: &str) -> String {
-        format!("s3://{}/{key}", self.bucket)
     }
 
     /// Mounts the bucket with the user's keys as they are.

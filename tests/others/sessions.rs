@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::place::Place;
 
-on_each_server! {
+on_each_server_with_sessions! {
     a_session_of_its_sts_reads_and_writes,
 }
 
 fn a_session_of_its_sts_reads_and_writes(place: &Place) {
-    place.put("theirs", b"theirs", &[]);
+    place.put("theirs", b"theirs");
     let mount = place.mount_with(&[
         "--credentials",
         "session-token",
@@ -59,7 +59,7 @@ fn fifty_renewals_in_a_row_and_no_reader_notices() {
     place.aws(&[&put[..], &role].concat());
     let content = crate::scene::noise(7, 3 << 20);
     for i in 0..4 {
-        place.put(&format!("f{i}"), &content, &[]);
+        place.put(&format!("f{i}"), &content);
     }
     let mount = place.mount_with(&[
         "--role-arn",

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::place::Place;
 
-on_each_server! {
+on_each_server_with_sessions! {
     keys_as_they_are,
     a_role_without_a_code,
     a_role_with_a_session_before_it,
@@ -27,7 +27,7 @@ const CODE: [&str; 4] = [
 
 /// Mounted, read and written, on this rung.
 fn works(place: &Place, options: &[&str], rung: &str) {
-    place.put("theirs", b"theirs", &[]);
+    place.put("theirs", b"theirs");
     let mount = place.mount_with(options);
     assert_eq!(fs::read(mount.file("theirs")).unwrap(), b"theirs");
     fs::write(mount.file("ours"), "ours").unwrap();
@@ -124,7 +124,7 @@ fn deny(place: &Place, action: &str) {
 }
 
 fn a_bucket_that_may_not_be_listed(place: &Place) {
-    place.put("known", b"known", &[]);
+    place.put("known", b"known");
     deny(place, "s3:ListBucket");
     let mount = place.mount_with(&["--read-only"]);
     assert!(
@@ -138,7 +138,7 @@ fn a_bucket_that_may_not_be_listed(place: &Place) {
 }
 
 fn a_bucket_that_locks_the_user_out(place: &Place) {
-    place.put("known", b"known", &[]);
+    place.put("known", b"known");
     deny(place, "s3:*");
     let mount = place.mount_with(&["--read-only", "--lazy"]);
     let read = fs::read(mount.file("known"));
