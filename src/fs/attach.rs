@@ -15,7 +15,7 @@ use crate::store::StoreError;
 
 /// The most extents that are journalled at each change; with more, only each time they have
 /// doubled: what was never closed is journalled to be found again, not to be complete.
-const JOURNALLED: usize = 64;
+pub(super) const JOURNALLED: usize = 64;
 
 /// A draft that is not ready yet. Whoever waits for it may be stopped, and then it goes.
 struct Begun<'a> {

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use super::attach::JOURNALLED;
 use super::draft::{Draft, Fate, Record, State};
 use super::extents::{Extents, From as Origin, Piece};
 use super::plan::LARGEST;
@@ -255,14 +256,17 @@ impl FileSystem {
 
     /// Tells the journal what was written since, as far as it does not know.
     fn journal_since(&self, draft: &Draft, state: &mut State) -> Result<Written, FsError> {
-        let record = state.record();
-        let named = state.fate == Fate::Named;
-        if let Some(over) = &mut state.over
-            && named
-            && over.journalled != record.content
-        {
-            self.spool()?.put_part(draft.id, SINCE, &record)?;
-            over.journalled = record.content;
+        let is_known = state.over.as_ref().is_none_or(|over| {
+            let (now, before) = (state.content.count(), over.journalled.count());
+            let is_slow = now > JOURNALLED && before > 0 && now < before * 2;
+            is_slow || over.journalled == state.content
+        });
+        if !is_known && state.fate == Fate::Named {
+            self.spool()?.put_part(draft.id, SINCE, &state.record())?;
+            let journalled = state.content.clone();
+            if let Some(over) = &mut state.over {
+                over.journalled = journalled;
+            }
         }
         Ok(Written::Done)
     }

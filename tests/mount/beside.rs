@@ -182,6 +182,94 @@ fn a_crash_loses_neither_what_was_closed_nor_what_came_after() {
 }
 
 #[test]
+fn a_crash_after_the_first_was_stored_loses_nothing_of_the_second() {
+    let Stalled {
+        scene,
+        mut mount,
+        first,
+        storing,
+        second,
+    } = stalled(&[]);
+    write(&second, SECOND);
+    scene.sandbox.faults().release();
+    storing.join().unwrap().unwrap();
+    // At its place, beside what still waits to be brought to its own.
+    write(&second, (900_000, b"three"));
+    mount.kill();
+    mount.wait();
+    drop(second);
+    drop(mount);
+    let _again = scene.mount(&[]);
+    wait_until("both versions", || scene.bucket.keys().len() == 2);
+    assert!(scene.bucket.get("f").unwrap() == first);
+    let keys = scene.bucket.keys();
+    let other = keys.iter().find(|key| key.contains("(recovered ")).unwrap();
+    let all = with(first, &[SECOND, (900_000, b"three")]);
+    assert!(scene.bucket.get(other).unwrap() == all);
+}
+
+#[test]
+fn many_writes_beside_are_all_stored() {
+    let Stalled {
+        scene,
+        mount: _mount,
+        first,
+        storing,
+        second,
+    } = stalled(&[]);
+    let mut all = first;
+    for i in 0..300_u64 {
+        let change = (i * 3001 % (SIZE as u64), &noise(i, 100)[..]);
+        write(&second, change);
+        all = with(all, &[change]);
+    }
+    assert!(read(&second, all.len()) == all);
+    scene.sandbox.faults().release();
+    storing.join().unwrap().unwrap();
+    write(&second, (5, b"at its place"));
+    second.sync_all().unwrap();
+    assert!(scene.bucket.get("f").unwrap() == with(all, &[(5, b"at its place")]));
+}
+
+#[test]
+fn a_lock_that_leaves_pages_behind_says_so() {
+    let scene = Scene::new();
+    scene.bucket.put("dir/f", noise(6, SIZE));
+    let mount = scene.mount(&[]);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).open(mount.file("dir/f"));
+    let file = file.unwrap();
+    let faults = scene.sandbox.faults();
+    faults.stall(Matcher::kind(Kind::Copy), 1);
+    let (from, to) = (mount.file("dir"), mount.file("new"));
+    let renaming = thread::spawn(move || fs::rename(from, to));
+    wait_until("a copy that hangs", || faults.stalled() == 1);
+    // The first write to a file whose directory is getting another name waits for that.
+    let writing = thread::spawn(move || file.write_all_at(SECOND.1, SECOND.0).map(|()| file));
+    let place = mount.path().to_str().unwrap();
+    let mut said = None;
+    wait_until("a lock that fails", || {
+        let locked = scene.control(&["lock", place]);
+        let failed = locked.code != 0;
+        said = Some(locked);
+        failed
+    });
+    let said = said.unwrap();
+    assert_eq!(said.code, 1, "{said:?}");
+    assert!(
+        said.err.contains("dir/f") || said.err.contains("new/f"),
+        "{said:?}"
+    );
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    faults.release();
+    renaming.join().unwrap().unwrap();
+    let file = writing.join().unwrap().unwrap();
+    answering.join().unwrap();
+    drop(file);
+    assert_eq!(scene.control(&["lock", place]).code, 0);
+}
+
+#[test]
 fn with_write_back_a_later_close_waits_for_nothing() {
     let Stalled {
         scene,
