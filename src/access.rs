@@ -58,7 +58,7 @@ pub(crate) fn entry(access: &Access, purpose: Purpose) -> Result<Entry, AwsError
 }
 
 /// `$XDG_STATE_HOME/s3mfa-mount`, see the XDG Base Directory Specification; `None` where there is
-/// no home either.
+/// no home either. A root without HOME is a system service.
 pub(crate) fn state_directory() -> Option<PathBuf> {
     let named = |name: &str| {
         let value = std::env::var_os(name).filter(|value| !value.is_empty())?;
@@ -70,7 +70,9 @@ pub(crate) fn state_directory() -> Option<PathBuf> {
     if let Some(home) = named("HOME") {
         return Some(home.join(".local/state/s3mfa-mount"));
     }
-    nix::unistd::getuid()
-        .is_root()
-        .then(|| PathBuf::from("/var/lib/s3mfa-mount"))
+    if nix::unistd::getuid().is_root() {
+        return Some(PathBuf::from("/var/lib/s3mfa-mount"));
+    }
+    let home = crate::home::directory().filter(|home| home.is_absolute());
+    home.map(|home| home.join(".local/state/s3mfa-mount"))
 }

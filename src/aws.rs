@@ -51,6 +51,8 @@ pub(crate) struct Urls {
     pub(crate) iam: Option<String>,
     pub(crate) sso: Option<String>,
     pub(crate) sso_oidc: Option<String>,
+    /// The metadata service of the instance, with its address family.
+    pub(crate) imds: Option<String>,
 }
 
 /// The parts that every client of a service is built with.

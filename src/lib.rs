@@ -63,6 +63,7 @@ mod fs;
 mod fstab;
 mod generated;
 mod holder;
+mod home;
 mod log;
 mod mount;
 mod policies;
@@ -98,6 +99,7 @@ pub fn main() -> ExitCode {
     let mut surroundings = config::Surroundings {
         secrets: sys::take_secrets(),
     };
+    sys::settle_login_cache();
     let expanded = match fstab::expand(args.iter().cloned(), &Cli::command()) {
         Ok(expanded) => expanded,
         Err(refusal) => {

@@ -1,7 +1,9 @@
 //! Where messages go, and what never gets into them.
 //!
 //! HTTP libraries log headers at `debug` and `trace`: signatures and session tokens among
-//! them. Whatever filter the user sets, only this crate's messages go below `info`.
+//! them. Whatever filter the user sets, only this crate's messages go below `info`. The crates of the
+//! SDK say nothing at any level: they hold keys, and one of them has warned of a credentials file by
+//! printing it (aws-runtime 1.10.2, `env_config/source.rs`).
 
 use std::os::fd::AsFd;
 
@@ -26,6 +28,12 @@ fn is_journal(stream: impl AsFd) -> bool {
     named == format!("{}:{}", stat.st_dev, stat.st_ino)
 }
 
+/// Whether a message is written, if the user's filter lets it pass.
+fn may_speak(target: &str, level: Level) -> bool {
+    let is_of = |name: &str| target.starts_with(name);
+    is_of("s3mfa_mount") || level <= Level::INFO && !is_of("aws_")
+}
+
 /// Starts logging: to the journal under systemd and in the background, else to standard error.
 pub(crate) fn start(filter: Option<&str>, background: bool) -> Result<(), MountError> {
     let filter = filter.filter(|f| !f.is_empty()).unwrap_or(DEFAULT);
@@ -40,10 +48,9 @@ pub(crate) fn start(filter: Option<&str>, background: bool) -> Result<(), MountE
         return Err(wrong(""));
     }
     let filter = EnvFilter::try_new(filter).map_err(|error| wrong(&format!(" ({error})")))?;
-    let ours = filter_fn(|metadata| {
-        *metadata.level() <= Level::INFO || metadata.target().starts_with("s3mfa_mount")
-    });
-    let filter = filter.and(ours);
+    let filter = filter.and(filter_fn(|metadata| {
+        may_speak(metadata.target(), *metadata.level())
+    }));
     let journal = (background || is_journal(std::io::stderr()))
         .then(tracing_journald::layer)
         .and_then(Result::ok);
@@ -62,4 +69,23 @@ pub(crate) fn start(filter: Option<&str>, background: bool) -> Result<(), MountE
         }
     };
     started.map_err(|error| MountError::Other(format!("logging cannot be started: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_holds_keys_says_nothing() {
+        for target in [
+            "aws_runtime::env_config::source",
+            "aws_config::ecs",
+            "aws_smithy_runtime",
+        ] {
+            assert!(!may_speak(target, Level::ERROR), "{target}");
+        }
+        assert!(may_speak("redb", Level::WARN));
+        assert!(!may_speak("hyper_util::client", Level::DEBUG));
+        assert!(may_speak("s3mfa_mount::auth", Level::TRACE));
+    }
 }

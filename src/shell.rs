@@ -1,4 +1,5 @@
-//! Commands that a person has configured, run through `sh -c`: they end with who waits for them.
+//! Commands that a person has configured, run through `sh -c` or by themselves: they end with who waits
+//! for them.
 
 use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
@@ -56,7 +57,7 @@ impl Drop for Group {
     }
 }
 
-/// Runs a command. Dropping the future ends it, with everything that it has started.
+/// Runs a command line. Dropping the future ends it, with everything that it has started.
 ///
 /// With a `terminal` it may ask there, as tools do that keep keys, and is in our own process group,
 /// which has the terminal's foreground; then only the shell itself is ended. Without one it has a
@@ -67,17 +68,35 @@ impl Drop for Group {
 /// It cannot be started, or its output cannot be read.
 pub(crate) async fn run(command: &str, terminal: bool) -> std::io::Result<Printed> {
     let mut shell = tokio::process::Command::new("/bin/sh");
-    shell
-        .args(["-c", command])
+    shell.args(["-c", command]);
+    run_to_end(shell, terminal).await
+}
+
+/// Runs a program with its arguments, found in `PATH`; else as [`run`].
+pub(crate) async fn run_program(
+    program: &str,
+    arguments: &[String],
+    terminal: bool,
+) -> std::io::Result<Printed> {
+    let mut command = tokio::process::Command::new(program);
+    command.args(arguments);
+    run_to_end(command, terminal).await
+}
+
+async fn run_to_end(
+    mut command: tokio::process::Command,
+    terminal: bool,
+) -> std::io::Result<Printed> {
+    command
         .env_remove("NOTIFY_SOCKET")
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true);
-    crate::sys::with_usual_limits(shell.as_std_mut());
+    crate::sys::with_usual_limits(command.as_std_mut());
     if !terminal {
-        shell.stdin(Stdio::null()).process_group(0);
+        command.stdin(Stdio::null()).process_group(0);
     }
-    let mut child = shell.spawn()?;
+    let mut child = command.spawn()?;
     let id = child.id().filter(|_| !terminal);
     let id = id.and_then(|id| i32::try_from(id).ok());
     let mut group = Group(id.map(Pid::from_raw));

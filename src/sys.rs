@@ -2,7 +2,7 @@
 
 #![allow(unsafe_code)]
 
-use std::ffi::{CString, OsString};
+use std::ffi::CString;
 use std::io::{self, IoSliceMut};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
@@ -25,19 +25,36 @@ const SECRETS: [&str; 4] = [
     "AWS_SECURITY_TOKEN",
 ];
 
-/// Takes the variables that hold secrets out of the environment.
+/// Takes the variables that hold secrets out of the environment. What is not UTF-8 in them is U+FFFD.
 ///
 /// Must be called before any thread exists.
 pub(crate) fn take_secrets() -> Vec<(String, String)> {
     let mut taken = Vec::new();
     for name in SECRETS {
-        if let Some(value) = std::env::var_os(name).and_then(|v| OsString::into_string(v).ok()) {
-            taken.push((name.to_owned(), value));
+        if let Some(value) = std::env::var_os(name) {
+            taken.push((name.to_owned(), value.to_string_lossy().into_owned()));
             // SAFETY: `main` calls this first, while the process has one thread.
             unsafe { std::env::remove_var(name) };
         }
     }
     taken
+}
+
+/// Says where `aws login` keeps its sessions if `AWS_LOGIN_CACHE_DIRECTORY` has `~` or a variable in
+/// it, or HOME is not set: the AWS CLI expands the one and finds the other, the SDK's provider does not.
+///
+/// Must be called before any thread exists.
+pub(crate) fn settle_login_cache() {
+    const NAME: &str = "AWS_LOGIN_CACHE_DIRECTORY";
+    let directory = match std::env::var(NAME) {
+        Ok(named) => Some(crate::home::expanded(&named)),
+        Err(_) if std::env::var_os("HOME").is_some_and(|home| !home.is_empty()) => None,
+        Err(_) => crate::home::directory().map(|home| home.join(".aws/login/cache")),
+    };
+    if let Some(directory) = directory {
+        // SAFETY: `main` calls this while the process has one thread.
+        unsafe { std::env::set_var(NAME, directory) };
+    }
 }
 
 /// Ends this process by a signal, as if nobody had caught it: shells and systemd read the cause

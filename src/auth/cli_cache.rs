@@ -5,7 +5,6 @@
 //! of the request's arguments as Python writes them in JSON. Two users that assume one role without a
 //! code share a file, so what it holds is compared with what was asked for.
 
-use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use aws_credential_types::Credentials;
@@ -55,9 +54,8 @@ pub(crate) fn find(
     demand: &Demand,
     now: SystemTime,
 ) -> Option<Kept> {
-    let home = std::env::var_os("HOME").filter(|home| !home.is_empty())?;
     let name = format!("{}.json", name(role, serial));
-    let path = PathBuf::from(home).join(".aws/cli/cache").join(name);
+    let path = crate::home::directory()?.join(".aws/cli/cache").join(name);
     let file = std::fs::File::open(path).ok()?;
     // The code was typed some time before; this is the latest that it can have been.
     let written = file.metadata().ok()?.modified().ok()?;

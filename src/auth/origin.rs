@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_config::ecs::EcsCredentialsProvider;
+use aws_config::imds;
 use aws_config::imds::credentials::ImdsCredentialsProvider;
 use aws_config::login::LoginCredentialsProvider;
 use aws_config::provider_config::ProviderConfig;
@@ -14,14 +15,15 @@ use zeroize::Zeroizing;
 
 use super::AuthError;
 use super::conversation::Conversation;
-use super::identity::{Identity, Origin, WebToken};
+use super::identity::{Identity, Origin, WebToken, split};
 use super::prompt::is_in_foreground;
 use super::shared::Shelf;
 use super::sso;
 use super::sts::{Issued, Sts, StsError};
 use crate::aws::Aws;
-use crate::clock::moment;
-use crate::shell;
+use crate::clock::{Clock, moment, rfc3339};
+use crate::home;
+use crate::shell::{self, Printed};
 use crate::words::tame;
 
 /// How long a command may take to print keys: it may ask the person itself.
@@ -29,6 +31,10 @@ const COMMAND: Duration = Duration::from_secs(300);
 
 /// How long the metadata of an instance or a container, or `aws login`'s service may take.
 const SERVICE: Duration = Duration::from_secs(30);
+
+/// Where an instance's metadata service is:
+/// docs.aws.amazon.com/AWSEC2/latest/UserGuide/instancedata-data-retrieval.html.
+const METADATA: &str = "http://169.254.169.254";
 
 /// Gets the keys of an identity, long-term or temporary.
 ///
@@ -41,14 +47,32 @@ pub(crate) async fn keys(
     conversation: &Conversation<'_>,
 ) -> Result<Issued, AuthError> {
     match &identity.origin {
-        Origin::Keys(keys) => Ok(Issued {
-            credentials: keys.clone(),
-            expires: None,
-        }),
-        Origin::Process(command) => process(command).await.map_err(AuthError::Refused),
+        Origin::Keys(keys) => match keys.expiry() {
+            Some(end) if end <= Clock::now(&aws.clock) => Err(AuthError::Refused(format!(
+                "{} ended at {} (AWS_CREDENTIAL_EXPIRATION): set new ones, or name a profile with \
+                 --profile",
+                identity.profile,
+                rfc3339(end)
+            ))),
+            expires => Ok(Issued {
+                credentials: keys.clone(),
+                expires,
+            }),
+        },
+        Origin::Process(command) => {
+            let printed = process(command, Clock::now(&aws.clock)).await;
+            printed.map_err(AuthError::Refused)
+        }
         Origin::Instance => {
+            // With an address it does not look into the configuration files.
+            let url = aws.endpoints.urls.imds.as_deref().unwrap_or(METADATA);
+            let service = imds::Client::builder()
+                .configure(&surroundings(aws))
+                .endpoint(url)
+                .map_err(|error| AuthError::Refused(format!("{url:?} is no address: {error}")))?;
             let provider = ImdsCredentialsProvider::builder()
                 .configure(&surroundings(aws))
+                .imds_client(service.build())
                 .build();
             let hint = "is a role attached to this instance?";
             provided("the instance's metadata service", hint, SERVICE, &provider).await
@@ -87,12 +111,13 @@ pub(crate) async fn keys(
 /// docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html.
 #[derive(serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Printed {
+struct Document {
     version: u32,
     access_key_id: String,
     secret_access_key: Zeroizing<String>,
+    /// Empty, null or not there: long-term keys.
     session_token: Option<Zeroizing<String>>,
-    /// RFC 3339.
+    /// RFC 3339; empty, null or not there: nobody knows.
     expiration: Option<String>,
 }
 
@@ -103,9 +128,12 @@ fn gave_nothing(key: &str, why: &str) -> String {
     )
 }
 
-/// What a command of the profile prints.
-async fn printed_by(key: &str, command: &str) -> Result<Zeroizing<Vec<u8>>, String> {
-    let printed = tokio::time::timeout(COMMAND, shell::run(command, is_in_foreground()))
+/// What a command of the profile prints, that was started.
+async fn printed_by(
+    key: &str,
+    command: impl Future<Output = std::io::Result<Printed>>,
+) -> Result<Zeroizing<Vec<u8>>, String> {
+    let printed = tokio::time::timeout(COMMAND, command)
         .await
         .map_err(|_| gave_nothing(key, &format!("took more than {} s", COMMAND.as_secs())))?
         .map_err(|error| gave_nothing(key, &format!("cannot be run ({error})")))?;
@@ -115,33 +143,56 @@ async fn printed_by(key: &str, command: &str) -> Result<Zeroizing<Vec<u8>>, Stri
     }
 }
 
-/// Runs the profile's `credential_process`.
+/// Runs the profile's `credential_process`: a program and its arguments, without a shell, as the AWS CLI
+/// does it (botocore, `ProcessProvider`).
 ///
 /// # Errors
 ///
 /// What it did instead, and what to do next.
-pub(crate) async fn process(command: &str) -> Result<Issued, String> {
+pub(crate) async fn process(command: &str, now: SystemTime) -> Result<Issued, String> {
     const KEY: &str = "credential_process";
-    let printed = printed_by(KEY, command).await?;
+    let words = split(command).map_err(|error| gave_nothing(KEY, &error.to_string()))?;
+    let Some((program, arguments)) = words.split_first() else {
+        return Err(gave_nothing(KEY, "names no program"));
+    };
+    let run = async {
+        shell::run_program(program, arguments, is_in_foreground())
+            .await
+            .map_err(|error| {
+                let shown = tame(program);
+                let hint = "the AWS CLI and this program run it without a shell; what needs one is \
+                            written sh -c '...'";
+                std::io::Error::new(error.kind(), format!("{shown}: {error}; {hint}"))
+            })
+    };
+    let printed = printed_by(KEY, run).await?;
     // Not the error's text, which may quote a secret.
-    let keys: Printed = serde_json::from_slice(&printed)
+    let keys: Document = serde_json::from_slice(&printed)
         .map_err(|_| gave_nothing(KEY, "did not print the JSON that AWS describes"))?;
     if keys.version != 1 {
         let why = format!("speaks version {}, not 1", keys.version);
         return Err(gave_nothing(KEY, &why));
     }
-    let expires = match &keys.expiration {
+    if keys.access_key_id.is_empty() || keys.secret_access_key.is_empty() {
+        return Err(gave_nothing(KEY, "printed an empty key"));
+    }
+    let expires = match keys.expiration.as_deref().filter(|text| !text.is_empty()) {
         Some(text) => Some(moment(text).ok_or_else(|| {
             let why = format!("says {:?}, which is no time of RFC 3339", tame(text));
             gave_nothing(KEY, &why)
         })?),
         None => None,
     };
+    if let Some(end) = expires.filter(|end| *end <= now) {
+        let why = format!("printed keys that ended at {}", rfc3339(end));
+        return Err(gave_nothing(KEY, &why));
+    }
+    let token = keys.session_token.filter(|token| !token.is_empty());
     Ok(Issued {
         credentials: Credentials::new(
             keys.access_key_id,
             keys.secret_access_key.as_str(),
-            keys.session_token.map(|token| token.as_str().to_owned()),
+            token.map(|token| token.as_str().to_owned()),
             expires,
             "credential_process",
         ),
@@ -154,14 +205,15 @@ async fn web_identity(token: &WebToken) -> Result<(String, Zeroizing<String>), S
     match token {
         WebToken::File(path) => {
             let place = format!("in {path}");
-            let token = tokio::fs::read_to_string(path).await.map_err(|error| {
+            let token = tokio::fs::read_to_string(home::expanded(path)).await;
+            let token = token.map_err(|error| {
                 format!("the web identity token {place} cannot be read: {error}")
             })?;
             Ok((place, token.into()))
         }
         WebToken::Process(command) => {
             const KEY: &str = "web_identity_token_process";
-            let printed = printed_by(KEY, command).await?;
+            let printed = printed_by(KEY, shell::run(command, is_in_foreground())).await?;
             let token = std::str::from_utf8(&printed)
                 .map_err(|_| gave_nothing(KEY, "printed something that is not text"))?;
             Ok((format!("of {KEY}"), token.to_owned().into()))

@@ -158,12 +158,14 @@ impl Check {
     async fn steps(&mut self) -> Told {
         let keys = match &self.access.identity.origin {
             Origin::Keys(keys) => Some(keys.clone()),
-            Origin::Process(command) => match origin::process(command).await {
-                Ok(issued) => Some(issued.credentials),
-                Err(why) => {
-                    return self.tell("keys", Outcome::Problem, why, None);
+            Origin::Process(command) => {
+                match origin::process(command, self.aws.clock.now()).await {
+                    Ok(issued) => Some(issued.credentials),
+                    Err(why) => {
+                        return self.tell("keys", Outcome::Problem, why, None);
+                    }
                 }
-            },
+            }
             // These are found out by logging in.
             _ => None,
         };

@@ -5,6 +5,7 @@ use super::{ConfigError, variable};
 use crate::auth::identity::{Identity, Profile};
 use crate::aws::{Endpoints, Urls, home_region, partition_of_region};
 use crate::cli::AccessArgs;
+use crate::home;
 
 /// Finds the addresses, and checks that they can be such.
 pub(super) fn endpoints(
@@ -22,27 +23,32 @@ pub(super) fn endpoints(
         "ignore_configured_endpoint_urls",
     );
     let url = |given: &Option<String>, service: &str| {
-        let configured = || {
-            let variables = [format!("AWS_ENDPOINT_URL_{}", service.to_uppercase())];
-            variables
-                .iter()
-                .find_map(|name| variable(name))
-                .or_else(|| variable("AWS_ENDPOINT_URL"))
-                .or_else(|| profile.service(service, "endpoint_url"))
-                .or_else(|| profile.key("endpoint_url"))
-        };
-        given
-            .clone()
-            .or_else(|| (!is_ignored).then(configured).flatten())
+        if given.is_some() || is_ignored {
+            return Ok(given.clone());
+        }
+        let own = variable(&format!("AWS_ENDPOINT_URL_{}", service.to_uppercase()));
+        if let Some(url) = own.or_else(|| variable("AWS_ENDPOINT_URL")) {
+            return Ok(Some(url));
+        }
+        let configured = profile.service(service, "endpoint_url")?;
+        Ok::<_, ConfigError>(configured.or_else(|| profile.key("endpoint_url")))
     };
     let urls = Urls {
-        s3: url(&args.endpoint_url, "s3"),
-        sts: url(&args.sts_endpoint_url, "sts"),
-        iam: url(&None, "iam"),
-        sso: url(&None, "sso"),
-        sso_oidc: url(&None, "sso_oidc"),
+        s3: url(&args.endpoint_url, "s3")?,
+        sts: url(&args.sts_endpoint_url, "sts")?,
+        iam: url(&None, "iam")?,
+        sso: url(&None, "sso")?,
+        sso_oidc: url(&None, "sso_oidc")?,
+        imds: imds(profile),
     };
-    let all = [&urls.s3, &urls.sts, &urls.iam, &urls.sso, &urls.sso_oidc];
+    let all = [
+        &urls.s3,
+        &urls.sts,
+        &urls.iam,
+        &urls.sso,
+        &urls.sso_oidc,
+        &urls.imds,
+    ];
     for url in all.into_iter().flatten() {
         if !url.starts_with("http://") && !url.starts_with("https://") {
             return Err(ConfigError(format!(
@@ -51,10 +57,11 @@ pub(super) fn endpoints(
             )));
         }
     }
-    let ca_bundle = args
-        .ca_bundle
-        .clone()
-        .or_else(|| profile.key("ca_bundle").map(Into::into));
+    let ca_bundle = match &args.ca_bundle {
+        // In a unit's environment nobody has expanded it.
+        Some(path) => Some(path.to_str().map_or_else(|| path.clone(), home::expanded)),
+        None => profile.key("ca_bundle").map(|path| home::expanded(&path)),
+    };
     if let Some(path) = &ca_bundle
         && let Err(error) = std::fs::File::open(path)
     {
@@ -99,6 +106,25 @@ pub(super) fn endpoints(
         fips,
         dual_stack,
         ca_bundle,
+    })
+}
+
+/// Where the metadata service of an instance is, if it was said:
+/// docs.aws.amazon.com/sdkref/latest/guide/feature-imds-credentials.html. `None` is AWS's own address of
+/// IPv4.
+fn imds(profile: &Profile<'_>) -> Option<String> {
+    let said = |name: &str, key: &str| variable(name).or_else(|| profile.key(key));
+    said(
+        "AWS_EC2_METADATA_SERVICE_ENDPOINT",
+        "ec2_metadata_service_endpoint",
+    )
+    .or_else(|| {
+        let mode = said(
+            "AWS_EC2_METADATA_SERVICE_ENDPOINT_MODE",
+            "ec2_metadata_service_endpoint_mode",
+        )?;
+        let is_six = mode.eq_ignore_ascii_case("ipv6");
+        is_six.then(|| "http://[fd00:ec2::254]".to_owned())
     })
 }
 

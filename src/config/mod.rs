@@ -5,6 +5,7 @@
 mod bucket;
 mod endpoints;
 
+use std::env::VarError;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
@@ -97,19 +98,63 @@ impl Surroundings {
             .filter(|v| !v.is_empty())
     }
 
-    /// The keys of the environment, with their token if they are temporary.
-    fn keys(&self) -> Option<Keys> {
-        let id = self.secret("AWS_ACCESS_KEY_ID")?;
-        let secret = self.secret("AWS_SECRET_ACCESS_KEY")?;
+    /// The keys of the environment, with their token and their end if they are temporary. A secret
+    /// without a key is none, as for the AWS CLI (botocore, `EnvProvider`).
+    ///
+    /// # Errors
+    ///
+    /// There is half of them, or an end that is no time.
+    fn keys(&self) -> Result<Option<Keys>, ConfigError> {
+        const END: &str = "AWS_CREDENTIAL_EXPIRATION";
+        let Some(id) = self.secret("AWS_ACCESS_KEY_ID") else {
+            return Ok(None);
+        };
+        let secret = self.secret("AWS_SECRET_ACCESS_KEY").ok_or_else(|| {
+            ConfigError(
+                "the environment has AWS_ACCESS_KEY_ID and no AWS_SECRET_ACCESS_KEY: set both or \
+                 none, or name a profile with --profile"
+                    .to_owned(),
+            )
+        })?;
         let token = self
-            .secret("AWS_SESSION_TOKEN")
-            .or_else(|| self.secret("AWS_SECURITY_TOKEN"));
-        Some(Keys::new(id, secret, token, None, "environment"))
+            .secret("AWS_SECURITY_TOKEN")
+            .or_else(|| self.secret("AWS_SESSION_TOKEN"));
+        let all = [Some(&id), Some(&secret), token.as_ref()];
+        let is_text = |text: &&String| !text.contains([char::REPLACEMENT_CHARACTER, '\0']);
+        if !all.iter().flatten().all(is_text) {
+            return Err(ConfigError(
+                "the keys of the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and their \
+                 token) are not UTF-8: set them anew"
+                    .to_owned(),
+            ));
+        }
+        let end = variable(END).map(|text| {
+            crate::clock::moment(&text).ok_or_else(|| {
+                ConfigError(format!(
+                    "{END} = {:?} is no time of RFC 3339, such as 2026-08-22T10:00:00Z",
+                    crate::words::tame(&text)
+                ))
+            })
+        });
+        let end = end.transpose()?;
+        Ok(Some(Keys::new(id, secret, token, end, "environment")))
     }
 }
 
 fn variable(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// A variable that names who wants in: what cannot be read there is not overlooked.
+fn chosen(name: &str) -> Result<Option<String>, ConfigError> {
+    match std::env::var(name) {
+        Ok(value) => Ok(Some(value).filter(|value| !value.is_empty())),
+        Err(VarError::NotPresent) => Ok(None),
+        Err(VarError::NotUnicode(_)) => Err(ConfigError(format!(
+            "{name} is not UTF-8, as names of profiles are here: write the configuration file and \
+             the variable in UTF-8"
+        ))),
+    }
 }
 
 impl Config {
@@ -185,10 +230,22 @@ impl Access {
     /// Reads the AWS configuration.
     pub(crate) async fn new(args: &AccessArgs, env: &Surroundings) -> Result<Self, ConfigError> {
         let profiles = Profiles::load().await?;
+        for complaint in profiles.complaints() {
+            tracing::warn!("{complaint}");
+        }
+        let usual_profile = chosen("AWS_PROFILE")?;
+        let keys = match env.keys() {
+            // They count only where no profile is named.
+            Err(_) if args.profile.is_some() => None,
+            keys => keys?,
+        };
         let asked = Asked {
             profile: args.profile.clone(),
-            usual_profile: variable("AWS_PROFILE").or_else(|| variable("AWS_DEFAULT_PROFILE")),
-            keys: env.keys(),
+            usual_profile: match usual_profile {
+                Some(name) => Some(name),
+                None => chosen("AWS_DEFAULT_PROFILE")?,
+            },
+            keys,
             way: args.credentials,
             serial: args.mfa_serial.clone(),
             role_arn: args.role_arn.clone(),
@@ -279,3 +336,6 @@ fn kernel_patience() -> Duration {
         .min()
         .unwrap_or(Duration::MAX)
 }
+
+#[cfg(test)]
+mod botocore_tests;

@@ -23,6 +23,7 @@ mod check;
 mod clocks;
 mod control;
 mod credentials;
+mod files;
 mod many;
 mod places;
 mod sso;

@@ -15,7 +15,7 @@ use crate::case::{BARE, Case, ROLE_WITH_DEVICE, Stage, WITH_DEVICE};
 
 /// A service of metadata, as instances and containers have it: path and answer. Returns its address.
 /// It lives as long as the test's process.
-fn metadata(answers: Vec<(&'static str, String)>) -> String {
+pub fn metadata(answers: Vec<(&'static str, String)>) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     thread::spawn(move || {
@@ -43,7 +43,7 @@ fn metadata(answers: Vec<(&'static str, String)>) -> String {
 }
 
 /// Keys as metadata services print them.
-fn document(keys: &Value) -> String {
+pub fn document(keys: &Value) -> String {
     json!({
         "Code": "Success", "Type": "AWS-HMAC", "LastUpdated": "2026-01-01T00:00:00Z",
         "AccessKeyId": keys["AccessKeyId"], "SecretAccessKey": keys["SecretAccessKey"],

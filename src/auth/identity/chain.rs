@@ -3,7 +3,8 @@
 
 use aws_credential_types::Credentials as Keys;
 
-use super::{IdentityError, Origin, Profile, Role, SsoProfile, WebToken};
+use super::profile::Which;
+use super::{IdentityError, Origin, Profile, Role, SsoProfile, WebToken, split};
 
 /// The longest chain of profiles.
 const LONGEST: usize = 8;
@@ -41,9 +42,12 @@ pub(super) fn follow<'a>(
             Next::Profile(name) => {
                 // A role's profile may hold the keys that it is assumed with.
                 let own = name == profile.name();
-                if own && let Some(keys) = written(&profile) {
+                if own
+                    && profile.has_keys()
+                    && let Step::Keys(origin) = step(&profile, true, environment)?
+                {
                     roles.reverse();
-                    return Ok((Origin::Keys(keys), roles, profile));
+                    return Ok((origin, roles, profile));
                 }
                 if visited.contains(&name) || visited.len() > LONGEST {
                     return Err(IdentityError(format!(
@@ -71,40 +75,48 @@ enum Next {
     Origin(Origin),
 }
 
-/// The order is botocore's: a role, a web identity, SSO, written keys, `aws login`, a process. Of a
-/// source profile, written keys go before its role.
+/// The order is botocore's (`create_credential_resolver`): a role, a web identity, SSO, keys of the
+/// credentials file, `aws login`, a process, keys of the configuration file. A source profile's keys go
+/// before its role, but not before the rest.
 fn step(
     profile: &Profile<'_>,
     is_source: bool,
     environment: Option<&Keys>,
 ) -> Result<Step, IdentityError> {
-    let keys = written(profile);
+    let reference = || profile.reference("source_profile", |name| profile.profiles().has(name));
+    let source = || reference().filter(|name| name != profile.name());
     // A session that was written there (`aws configure mfa-login`) opens no other, its source may.
-    if keys
-        .as_ref()
-        .is_some_and(|keys| keys.session_token().is_some())
+    if is_session(profile)
         && profile.key("role_arn").is_none()
-        && let Some(name) = profile.key("source_profile")
-        && name != profile.name()
+        && let Some(name) = source()
     {
         return Ok(Step::Borrowed(Next::Profile(name)));
     }
-    if is_source && let Some(keys) = keys {
-        return Ok(Step::Keys(Origin::Keys(keys)));
+    if let Some(arn) = profile.key("role_arn")
+        && (!is_source || !profile.has_keys() || web_token(profile).is_some())
+    {
+        return role(profile, arn, reference(), environment);
     }
-    if let Some(arn) = profile.key("role_arn") {
-        return role(profile, arn, environment);
+    // Keys in the files are for other machines than this one, where AWS itself has said who it is.
+    if !profile.is_explicit()
+        && let Some(origin) = web_identity()
+    {
+        return Ok(Step::Keys(origin));
     }
-    if let Some(sso) = sso(profile)? {
+    if ["sso_account_id", "sso_role_name"]
+        .iter()
+        .any(|key| profile.key(key).is_some())
+        && let Some(sso) = sso(profile)?
+    {
         return Ok(Step::Keys(Origin::Sso(sso)));
     }
-    if let Some(keys) = keys {
+    if let Some(keys) = profile.keys(Which::Credentials)? {
         return Ok(Step::Keys(Origin::Keys(keys)));
     }
     if let Some(arn) = profile.key("login_session") {
         return Ok(Step::Keys(Origin::Login(arn)));
     }
-    if let Some(command) = profile.key("credential_process") {
+    if let Some(command) = profile.command("credential_process") {
         return match our_own(&command) {
             Some(name) if name == profile.name() => Err(IdentityError(format!(
                 "the profile {name:?} gets its keys from this very program, which asks the profile: \
@@ -115,32 +127,57 @@ fn step(
             None => Ok(Step::Keys(Origin::Process(command))),
         };
     }
-    if let Some(name) = profile.key("source_profile") {
+    if let Some(keys) = profile.keys(Which::Config)? {
+        return Ok(Step::Keys(Origin::Keys(keys)));
+    }
+    if let Some(name) = reference() {
         return Ok(Step::Borrowed(Next::Profile(name)));
+    }
+    // Half of it says what is missing.
+    if let Some(sso) = sso(profile)? {
+        return Ok(Step::Keys(Origin::Sso(sso)));
     }
     if profile.is_explicit() {
         return Err(IdentityError(missing(profile)));
     }
     surroundings().map(Step::Keys).ok_or_else(|| {
-        IdentityError(
+        IdentityError(format!(
             "no AWS keys found: run `aws configure`, name a profile with --profile, or set \
-             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-                .to_owned(),
-        )
+             AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY{}",
+            profile.profiles().remark()
+        ))
     })
+}
+
+/// Whether the keys that stand in a profile are those of a session.
+fn is_session(profile: &Profile<'_>) -> bool {
+    let files = [Which::Credentials, Which::Config];
+    let keys = files
+        .iter()
+        .find_map(|which| profile.keys(*which).ok().flatten());
+    keys.is_some_and(|keys| keys.session_token().is_some())
+}
+
+/// Where the profile says that the token of an identity provider is.
+fn web_token(profile: &Profile<'_>) -> Option<WebToken> {
+    let file = profile.key("web_identity_token_file").map(WebToken::File);
+    let printed = || profile.command("web_identity_token_process");
+    file.or_else(|| printed().map(WebToken::Process))
 }
 
 fn role(
     profile: &Profile<'_>,
     arn: String,
+    source: Option<String>,
     environment: Option<&Keys>,
 ) -> Result<Step, IdentityError> {
     let name = profile.name();
     let duration = profile.key("duration_seconds").map(|text| {
         text.parse::<i32>().map_err(|_| {
             IdentityError(format!(
-                "duration_seconds = {:?} in the profile {name:?} is no number of seconds",
-                crate::words::tame(&text)
+                "duration_seconds = {:?} in the profile {name:?}{} is no number of seconds",
+                crate::words::tame(&text),
+                profile.place("duration_seconds")
             ))
         })
     });
@@ -156,19 +193,16 @@ fn role(
             .map(|names| list(&names))
             .unwrap_or_default(),
     };
-    let token = profile.key("web_identity_token_file").map(WebToken::File);
-    let printed = || profile.key("web_identity_token_process");
-    if let Some(token) = token.or_else(|| printed().map(WebToken::Process)) {
+    if let Some(token) = web_token(profile) {
         return Ok(Step::Keys(Origin::WebIdentity { token, role }));
     }
-    let next = match (
-        profile.key("source_profile"),
-        profile.key("credential_source"),
-    ) {
+    let next = match (source, profile.key("credential_source")) {
         (Some(_), Some(_)) => {
             return Err(IdentityError(format!(
-                "the profile {name:?} has both source_profile and credential_source, of which AWS \
-                 allows one: remove the other"
+                "the profile {name:?} has both source_profile{} and credential_source{}, of which \
+                 AWS allows one: remove the other",
+                profile.place("source_profile"),
+                profile.place("credential_source")
             )));
         }
         (Some(source), None) => Next::Profile(source),
@@ -186,60 +220,58 @@ fn role(
             },
             other => {
                 return Err(IdentityError(format!(
-                    "credential_source = {:?} in the profile {name:?} is none of Environment, \
+                    "credential_source = {:?} in the profile {name:?}{} is none of Environment, \
                      Ec2InstanceMetadata and EcsContainer",
-                    crate::words::tame(other)
+                    crate::words::tame(other),
+                    profile.place("credential_source")
                 )));
             }
         }),
-        (None, None) => match written(profile) {
-            Some(keys) => Next::Origin(Origin::Keys(keys)),
-            None => {
-                return Err(IdentityError(format!(
-                    "the profile {name:?} names a role, but not with whose keys to assume it: add \
-                     source_profile = PROFILE"
-                )));
-            }
-        },
+        (None, None) if profile.has_keys() => Next::Profile(name.to_owned()),
+        (None, None) => {
+            return Err(IdentityError(format!(
+                "the profile {name:?} names a role{}, but not with whose keys to assume it: add \
+                 source_profile = PROFILE",
+                profile.place("role_arn")
+            )));
+        }
     };
     Ok(Step::Role(role, next))
 }
 
-/// Keys that stand in the profile itself.
-fn written(profile: &Profile<'_>) -> Option<Keys> {
-    let id = profile.key("aws_access_key_id")?;
-    let secret = profile.key("aws_secret_access_key")?;
-    // The old name of it, which botocore still reads.
-    let token = profile
-        .key("aws_session_token")
-        .or_else(|| profile.key("aws_security_token"));
-    Some(Keys::new(id, secret, token, None, "profile"))
-}
-
 fn sso(profile: &Profile<'_>) -> Result<Option<SsoProfile>, IdentityError> {
-    let session = profile.key("sso_session");
-    if session.is_none() && profile.key("sso_start_url").is_none() {
+    let of = |name: &str| profile.profiles().sso_session(name);
+    let session = profile.reference("sso_session", |name| of(name).is_some());
+    let keys = ["sso_start_url", "sso_account_id", "sso_role_name"];
+    if session.is_none() && keys.iter().all(|key| profile.key(key).is_none()) {
         return Ok(None);
     }
     let name = profile.name();
+    let written = session.as_deref().and_then(of);
     if let Some(session) = &session
-        && profile
-            .profiles()
-            .sso_session(session, "sso_start_url")
-            .is_none()
+        && written.is_none()
     {
         return Err(IdentityError(format!(
-            "the profile {name:?} names sso_session = {session}, but there is no [sso-session \
-             {session}] with sso_start_url in ~/.aws/config: run `aws configure sso`"
+            "the profile {name:?} names sso_session = {session}{}, but there is no [sso-session \
+             {session}] in ~/.aws/config: run `aws configure sso`{}",
+            profile.place("sso_session"),
+            profile.profiles().remark()
         )));
     }
-    // What the session says goes before what is left in the profile.
-    let key = |key: &str| {
-        session
-            .as_ref()
-            .and_then(|session| profile.profiles().sso_session(session, key))
-            .or_else(|| profile.key(key))
-    };
+    let of_session = |key: &str| written.as_ref().and_then(|written| written(key));
+    for key in ["sso_start_url", "sso_region"] {
+        if let (Some(session), Some(own)) = (of_session(key), profile.key(key))
+            && session != own
+        {
+            return Err(IdentityError(format!(
+                "the profile {name:?} says {key} = {}{}, and its sso-session {}: remove one",
+                crate::words::tame(&own),
+                profile.place(key),
+                crate::words::tame(&session)
+            )));
+        }
+    }
+    let key = |key: &str| of_session(key).or_else(|| profile.key(key));
     let needed = |what: &str| {
         key(what).ok_or_else(|| {
             IdentityError(format!(
@@ -298,38 +330,40 @@ fn list(text: &str) -> Vec<String> {
 /// The profile that a `credential_process` of this very program names: its keys are found without
 /// starting it once more.
 fn our_own(command: &str) -> Option<String> {
-    let mut words = command.split_whitespace();
-    let program = words.next()?.rsplit('/').next()?;
-    if program != "s3mfa-mount" || words.next() != Some("credentials") {
+    let words = split(command).ok()?;
+    let (program, rest) = words.split_first()?;
+    let (subcommand, rest) = rest.split_first()?;
+    if program.rsplit('/').next() != Some("s3mfa-mount") || subcommand != "credentials" {
         return None;
     }
-    let rest: Vec<&str> = words.collect();
     let named = rest
         .iter()
-        .position(|word| *word == "--profile")
-        .and_then(|at| rest.get(at + 1).copied())
+        .position(|word| word == "--profile")
+        .and_then(|at| rest.get(at + 1).map(String::as_str))
         .or_else(|| rest.iter().find_map(|word| word.strip_prefix("--profile=")));
     // With further options it is not the same as asking the profile.
     let is_plain = rest.len() <= 2;
     is_plain.then(|| named.unwrap_or("default").to_owned())
 }
 
-/// What AWS itself puts around a program that runs there.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The role that AWS gives to a program in Kubernetes.
+fn web_identity() -> Option<Origin> {
+    Some(Origin::WebIdentity {
+        token: WebToken::File(variable("AWS_WEB_IDENTITY_TOKEN_FILE")?),
+        role: Role {
+            arn: variable("AWS_ROLE_ARN")?,
+            session_name: variable("AWS_ROLE_SESSION_NAME"),
+            ..Role::default()
+        },
+    })
+}
+
+/// What else AWS itself puts around a program that runs there.
 fn surroundings() -> Option<Origin> {
-    let variable = |name: &str| std::env::var(name).ok().filter(|v| !v.is_empty());
-    if let (Some(token_file), Some(arn)) = (
-        variable("AWS_WEB_IDENTITY_TOKEN_FILE"),
-        variable("AWS_ROLE_ARN"),
-    ) {
-        return Some(Origin::WebIdentity {
-            token: WebToken::File(token_file),
-            role: Role {
-                arn,
-                session_name: variable("AWS_ROLE_SESSION_NAME"),
-                ..Role::default()
-            },
-        });
-    }
     if variable("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").is_some()
         || variable("AWS_CONTAINER_CREDENTIALS_FULL_URI").is_some()
     {
@@ -345,6 +379,7 @@ fn missing(profile: &Profile<'_>) -> String {
     let name = profile.name();
     format!(
         "the profile {name:?} has no aws_access_key_id and aws_secret_access_key: run `aws \
-         configure --profile {name}`"
+         configure --profile {name}`{}",
+        profile.profiles().remark()
     )
 }

@@ -1,25 +1,18 @@
+use super::ini::Document;
+use super::sheet::Sheet;
 use super::*;
-use aws_config::profile::ProfileSet;
 
-/// The configuration files as given, read as the program reads them.
+/// The files as given, read as the program reads them.
+fn of(config: &str, credentials: &str) -> Profiles {
+    let sheet = |path, text: &str| Sheet::new(path, Document::parse(text.as_bytes()));
+    Profiles::of(
+        sheet("~/.aws/config", config),
+        sheet("~/.aws/credentials", credentials),
+    )
+}
+
 fn profiles(config: &str) -> Profiles {
-    use aws_runtime::env_config::file::{EnvConfigFileKind, EnvConfigFiles};
-    use aws_types::os_shim_internal::{Env, Fs};
-    let files = EnvConfigFiles::builder()
-        .with_contents(EnvConfigFileKind::Config, config)
-        .build();
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    let set: ProfileSet = runtime
-        .block_on(aws_config::profile::load(
-            &Fs::real(),
-            &Env::from_slice(&[]),
-            &files,
-            None,
-        ))
-        .unwrap();
-    Profiles::of(set)
+    of(config, "")
 }
 
 fn identity(config: &str, profile: &str) -> Result<Identity, String> {

@@ -3,15 +3,23 @@
 //! Nothing is opened here, but for the AWS configuration files. What a profile means follows the
 //! AWS CLI (docs.aws.amazon.com/cli/latest/userguide/cli-configure-files.html), with one
 //! difference that people expect and the CLI does not have: `mfa_serial` counts without `role_arn`.
+//! `ini` reads a file's text, `sheet` knows the file and the names of its sections, `value` what a
+//! value means, `profile` puts both files together, and `chain` finds the keys. The SDK reads none of
+//! these files: it says in its log what it finds there.
 
 mod chain;
+mod ini;
 mod profile;
 pub(crate) mod serial;
+mod sheet;
+mod value;
+mod words;
 
 use aws_credential_types::Credentials as Keys;
 
 pub(crate) use profile::{Profile, Profiles};
 use serial::Serial;
+pub(crate) use words::split;
 
 /// What was said wrong about an identity.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -61,7 +69,7 @@ pub(crate) struct Asked {
 pub(crate) enum Origin {
     /// Written down, or in the environment; long-term or temporary.
     Keys(Keys),
-    /// A command that prints them.
+    /// A command that prints them, as the profile has it.
     Process(String),
     /// AssumeRoleWithWebIdentity.
     WebIdentity { token: WebToken, role: Role },
@@ -206,8 +214,8 @@ impl Identity {
             way: asked.way,
             duration: asked.duration,
             mfa_process: profile
-                .key("mfa_process")
-                .or_else(|| source.key("mfa_process")),
+                .command("mfa_process")
+                .or_else(|| source.command("mfa_process")),
         };
         identity.check_way()?;
         Ok(identity)

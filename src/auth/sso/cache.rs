@@ -66,14 +66,13 @@ pub(super) fn ends_in(now: SystemTime, seconds: i32) -> String {
 impl Cache {
     /// The file of a profile's token.
     pub(super) fn of(profile: &SsoProfile) -> Result<Self, AuthError> {
-        let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
-        let home = home.ok_or_else(|| {
+        let home = crate::home::directory().ok_or_else(|| {
             AuthError::Refused("SSO needs HOME, below which its tokens are kept".to_owned())
         })?;
         let key = profile.session.as_ref().unwrap_or(&profile.start_url);
         let digest = Sha1::digest(key.as_bytes());
         let name: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-        let directory = PathBuf::from(home).join(".aws/sso/cache");
+        let directory = home.join(".aws/sso/cache");
         Ok(Self(directory.join(format!("{name}.json"))))
     }
 
