@@ -8,7 +8,6 @@ use aws_sdk_sts::config::retry::RetryConfig;
 use aws_sdk_sts::config::timeout::TimeoutConfig;
 use aws_sdk_sts::config::{BehaviorVersion, Region};
 use aws_smithy_http_client::Connector;
-use aws_smithy_http_client::proxy::ProxyConfig;
 use aws_smithy_http_client::tls::rustls_provider::CryptoMode;
 use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::box_error::BoxError;
@@ -22,6 +21,7 @@ use aws_smithy_types::date_time::Format;
 use aws_types::SdkConfig;
 
 use crate::clock::ServerClock;
+use crate::proxy;
 
 /// How long a connection is kept for the next request.
 const IDLE: Duration = Duration::from_secs(60);
@@ -87,18 +87,21 @@ impl Aws {
             .map_err(|error| AwsError(format!("TLS cannot be set up: {error}")))?;
         // The builder of HTTPS clients knows no proxies (`HTTPS_PROXY`, `NO_PROXY`); the one of
         // their connectors does.
-        let http = aws_smithy_http_client::Builder::new().build_with_connector_fn(
-            move |settings, components| {
-                let mut connector = Connector::builder()
-                    .proxy_config(ProxyConfig::from_env())
-                    .pool_idle_timeout(IDLE)
-                    .tls_provider(Provider::Rustls(CryptoMode::Ring))
-                    .tls_context(tls.clone());
-                connector.set_connector_settings(settings.cloned());
-                connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
-                connector.build()
-            },
-        );
+        let http = proxy::client(|proxies| {
+            let tls = tls.clone();
+            aws_smithy_http_client::Builder::new().build_with_connector_fn(
+                move |settings, components| {
+                    let mut connector = Connector::builder()
+                        .proxy_config(proxies.clone())
+                        .pool_idle_timeout(IDLE)
+                        .tls_provider(Provider::Rustls(CryptoMode::Ring))
+                        .tls_context(tls.clone());
+                    connector.set_connector_settings(settings.cloned());
+                    connector.set_sleep_impl(components.and_then(RuntimeComponents::sleep_impl));
+                    connector.build()
+                },
+            )
+        });
         Ok(Arc::new(Self {
             endpoints,
             http,

@@ -67,6 +67,7 @@ mod home;
 mod log;
 mod mount;
 mod policies;
+mod proxy;
 mod runtime;
 mod shell;
 mod spool;

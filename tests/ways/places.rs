@@ -198,3 +198,30 @@ fn a_region_of_another_partition_is_refused_with_one_of_the_right_one() {
     assert_eq!(outcome.code, 2, "{outcome:?}");
     assert!(outcome.err.contains("--region cn-north-1"), "{outcome:?}");
 }
+
+/// A store on this machine beside a proxy for everything else.
+#[test]
+fn no_proxy_holds_for_a_port() {
+    let proxy = Proxy::open();
+    let stage = Stage::new();
+    let scene = &stage.scene;
+    let (_, address) = scene.sandbox.endpoint().split_once("://").unwrap();
+    let (host, port) = address.rsplit_once(':').unwrap();
+    let with = |exception: &str| {
+        let mut command = scene.command();
+        command
+            .env("HTTP_PROXY", &proxy.url)
+            .env("NO_PROXY", exception);
+        let code = format!("echo {}", scene.device.unspent_code());
+        command.args(["credentials", "--mfa-process", &code]);
+        run(&mut command)
+    };
+    let past_it = with(&format!("internal.example.com:8080,{address}"));
+    assert_eq!(past_it.code, 0, "{past_it:?}");
+    assert!(proxy.hosts.try_recv().is_err(), "the proxy was asked");
+    scene.log_out();
+    let elsewhere = with(&format!("{host}:1{port}"));
+    assert_eq!(elsewhere.code, 4, "{elsewhere:?}");
+    let asked = proxy.hosts.recv_timeout(PATIENCE).unwrap();
+    assert!(asked.contains(address), "{asked}");
+}
