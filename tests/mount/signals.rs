@@ -80,7 +80,8 @@ fn on_a_terminal(scene: &Scene, before: &str) -> (std::process::Child, std::path
     let path = scene.mountpoint("mnt");
     let program = env!("CARGO_BIN_EXE_s3mfa-mount");
     let command = format!(
-        "{before} {program} docs {} --foreground --credentials plain",
+        "cd {} && {before} {program} docs {} --foreground --credentials plain",
+        scene.home().display(),
         path.display()
     );
     let mut script = Command::new("script");
