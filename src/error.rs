@@ -6,7 +6,8 @@ use crate::store::StoreError;
 
 /// The errno that a program sees, as in `errno(3)`.
 ///
-/// `EAGAIN` is never among them: runtimes read it as "no data yet" and spin.
+/// `EAGAIN` says of locks that somebody else has them, and nothing else: runtimes read it as "no
+/// data yet" and spin.
 pub(crate) fn errno(error: &FsError) -> i32 {
     match error {
         FsError::NotFound => libc::ENOENT,
@@ -25,6 +26,8 @@ pub(crate) fn errno(error: &FsError) -> i32 {
         FsError::Unsupported => libc::ENOTSUP,
         FsError::ReadOnly => libc::EROFS,
         FsError::BadHandle => libc::EBADF,
+        FsError::LockHeld => libc::EAGAIN,
+        FsError::NoLocks(_) => libc::ENOLCK,
         FsError::Interrupted => libc::EINTR,
         FsError::TookTooLong => libc::ETIMEDOUT,
         FsError::Store(error) => match error {

@@ -16,6 +16,7 @@ use nix::sys::prctl;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
+use tokio::io::unix::AsyncFd;
 
 /// Environment variables that hold secrets: no child may inherit them.
 const SECRETS: [&str; 4] = [
@@ -118,6 +119,51 @@ pub(crate) fn device_of(path: &Path) -> Option<(u32, u32)> {
         let told = libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, 0, &raw mut about);
         (told == 0).then_some((about.stx_dev_major, about.stx_dev_minor))
     }
+}
+
+/// Whether a request for a lock is flock(2)'s, which fuser 0.18.0 does not hand on: `lk_flags` of
+/// `fuse_lk_in` in include/uapi/linux/fuse.h. `words` are the four words before it that fuser did
+/// hand on; `None` if they are not where they should be.
+pub(crate) fn is_flock(request: &fuser::Request, words: [u64; 4]) -> Option<bool> {
+    /// `struct fuse_in_header`, all that a [`fuser::Request`] is.
+    #[repr(C)]
+    struct Header {
+        length: u32,
+        opcode: u32,
+        rest: [u32; 8],
+    }
+    /// `struct fuse_lk_in`.
+    #[repr(C)]
+    struct LockIn {
+        words: [u64; 4],
+        mode: u32,
+        process: u32,
+        flags: u32,
+        padding: u32,
+    }
+    const LOCK_OPCODES: std::ops::RangeInclusive<u32> = 31..=33;
+    const FLOCK: u32 = 1;
+    if size_of::<fuser::Request>() != size_of::<Header>() {
+        return None;
+    }
+    let header = std::ptr::from_ref(request).cast::<Header>();
+    // SAFETY: a request is those 40 bytes, of which every value is valid.
+    let (length, opcode) = unsafe { ((*header).length, (*header).opcode) };
+    let whole = size_of::<Header>() + size_of::<LockIn>();
+    if !LOCK_OPCODES.contains(&opcode) || usize::try_from(length) != Ok(whole) {
+        return None;
+    }
+    // SAFETY: fuser reads a request into one buffer, aligned to 16 bytes, and hands out a reference
+    // to its beginning (session.rs and request.rs of 0.18.0). The kernel has said, and fuser has
+    // checked, that `length` bytes are there. Those of other versions would not pass what follows.
+    let lock = unsafe { header.add(1).cast::<LockIn>().read_unaligned() };
+    (lock.words == words).then_some(lock.flags & FLOCK != 0)
+}
+
+/// Waits for a descriptor in the runtime that this is called in.
+pub(crate) fn in_runtime(descriptor: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
+    // SAFETY: an owned descriptor is the same one each time, and open until the result drops it.
+    Ok(unsafe { AsyncFd::register(descriptor)? })
 }
 
 /// Receives one descriptor from a socket.

@@ -75,6 +75,31 @@ impl Caller {
     }
 }
 
+impl Caller {
+    /// Returns once a signal waits to be delivered to the thread: any that it does not block. What
+    /// this ends must be such that the kernel begins it again, as it does with locks.
+    pub(crate) async fn signalled(self) {
+        if self.tid == 0 {
+            return std::future::pending().await;
+        }
+        let mut pause = FIRST_LOOK;
+        loop {
+            tokio::time::sleep(pause).await;
+            pause = WATCH;
+            let status = |thread| std::fs::read_to_string(format!("/proc/{thread}/status"));
+            let Ok(own) = status(self.tid) else {
+                // It is gone, or another user's with `hidepid`.
+                return std::future::pending().await;
+            };
+            let main = program(&own).filter(|main| *main != self.tid);
+            let main = main.map(|main| status(main).unwrap_or_default());
+            if is_signalled(&own, main.as_deref()) {
+                return;
+            }
+        }
+    }
+}
+
 fn identify(tid: u32) -> Identity {
     // A thread has a name of its own; people and lists know the program's.
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).unwrap_or_default();
@@ -96,15 +121,31 @@ fn program(status: &str) -> Option<u32> {
     line.trim().parse().ok()
 }
 
+/// A set of signals in proc_pid_status(5).
+fn mask(status: &str, field: &str) -> u64 {
+    status
+        .lines()
+        .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
+        .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
+        .unwrap_or(0)
+}
+
+/// Whether the kernel is about to deliver a signal to a thread, by its status and by that of the
+/// program's main thread, if that is another one: it gets those for the whole program unless it
+/// blocks them (`complete_signal` in kernel/signal.c of Linux).
+fn is_signalled(own: &str, main: Option<&str>) -> bool {
+    let blocked = mask(own, "SigBlk");
+    let for_all = mask(own, "ShdPnd");
+    let shared = match main {
+        Some(main) => for_all & mask(main, "SigBlk"),
+        None => for_all,
+    };
+    (mask(own, "SigPnd") | shared) & !blocked != 0
+}
+
 /// Reads proc_pid_status(5): signals pending for the thread and the process, blocked, ignored.
 fn is_stopped(status: &str) -> bool {
-    let mask = |field: &str| {
-        status
-            .lines()
-            .find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))
-            .and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok())
-            .unwrap_or(0)
-    };
+    let mask = |field: &str| mask(status, field);
     let bit = |signal: i32| 1_u64 << (signal - 1);
     let pending = mask("SigPnd") | mask("ShdPnd");
     let heard = !(mask("SigBlk") | mask("SigIgn"));
@@ -114,7 +155,7 @@ fn is_stopped(status: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_stopped;
+    use super::{is_signalled, is_stopped};
 
     fn status(pending: u64, shared: u64, blocked: u64, ignored: u64) -> String {
         format!(
@@ -134,6 +175,18 @@ mod tests {
         assert!(is_stopped(&status(0, 1 << 1, 0, 0)));
         assert!(!is_stopped(&status(0, 1 << 1, 1 << 1, 0)));
         assert!(!is_stopped(&status(0, 1 << 1, 0, 1 << 1)));
+    }
+
+    #[test]
+    fn any_signal_that_is_about_to_be_delivered_ends_the_wait_for_a_lock() {
+        let alarm = 1 << (libc::SIGALRM - 1);
+        assert!(is_signalled(&status(alarm, 0, 0, 0), None));
+        assert!(is_signalled(&status(0, alarm, 0, 0), None));
+        assert!(!is_signalled(&status(alarm, alarm, alarm, 0), None));
+        // It is the main thread's, unless that blocks it.
+        let main = |blocked| status(0, alarm, blocked, 0);
+        assert!(!is_signalled(&status(0, alarm, 0, 0), Some(&main(0))));
+        assert!(is_signalled(&status(0, alarm, 0, 0), Some(&main(alarm))));
     }
 
     #[test]

@@ -18,6 +18,7 @@
 //!   [`attributes`] and [`xattr`] what is kept in metadata, which [`index`] remembers over
 //!   remounts.
 //! - [`closed`] keeps other users out of what is not known yet.
+//! - [`locks`] holds what programs lock, among all mounts of the bucket.
 //! - [`kernel`] takes back what the kernel has cached.
 //! - [`caller`] knows who asks, and whether somebody wants that program to stop.
 //!
@@ -44,6 +45,7 @@ pub(crate) mod inodes;
 pub(crate) mod kernel;
 pub(crate) mod known;
 pub(crate) mod listing;
+pub(crate) mod locks;
 mod moving;
 pub(crate) mod names;
 mod over;
@@ -135,6 +137,12 @@ pub(crate) enum FsError {
     /// The kernel named a handle that is not open.
     #[error("no such handle")]
     BadHandle,
+    /// Somebody else has the lock.
+    #[error("somebody else has locked it")]
+    LockHeld,
+    /// Locks cannot be had.
+    #[error("{0}")]
+    NoLocks(String),
     /// Somebody stopped the program that asked.
     #[error("the waiting program was stopped")]
     Interrupted,
@@ -202,6 +210,8 @@ pub(crate) struct Keeping {
     pub(crate) index: index::Index,
     /// `--upload-limit` in bytes per second.
     pub(crate) upload_limit: Option<u64>,
+    /// Where lock files are.
+    pub(crate) locks: locks::Place,
 }
 
 /// One mounted bucket.
@@ -233,6 +243,7 @@ pub(crate) struct FileSystem {
     notices: broadcast::Sender<aside::Notice>,
     spool: Option<spool::Spool>,
     index: index::Index,
+    locks: locks::Locks,
     upload_limit: Limit,
     /// Counts what was stored, or failed to be.
     stored_something: watch::Sender<u64>,
@@ -262,6 +273,7 @@ impl FileSystem {
             notices: broadcast::Sender::new(NOTICES),
             spool: keeping.spool,
             index: keeping.index,
+            locks: locks::Locks::new(keeping.locks),
             upload_limit: Limit::new(keeping.upload_limit),
             stored_something: watch::Sender::new(0),
             ending: AtomicBool::new(false),
@@ -332,6 +344,11 @@ impl FileSystem {
 
     fn spool(&self) -> Result<&spool::Spool, FsError> {
         self.spool.as_ref().ok_or(FsError::ReadOnly)
+    }
+
+    /// What programs have locked.
+    pub(crate) fn locks(&self) -> &locks::Locks {
+        &self.locks
     }
 
     /// How many bytes wait in the spool.

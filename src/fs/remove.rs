@@ -63,6 +63,7 @@ impl FileSystem {
             }
         };
         self.index.remove(&key);
+        self.locks.forget_name(&key);
         self.inodes.lock().unlink(inode.number);
         self.names_changed(parent, name, None);
         if let Some(draft) = self.draft(inode.number) {

@@ -59,6 +59,7 @@ impl FileSystem {
         }
         self.keep_directory(asker, parent).await?;
         self.keep_directory(asker, new_parent).await?;
+        let old_key = self.key(inode.number)?;
         let mut held = Vec::new();
         let files = (!inode.kind.is_directory())
             .then(|| [Some(inode.number), target.as_ref().map(|t| t.number)]);
@@ -82,6 +83,9 @@ impl FileSystem {
         self.inodes
             .lock()
             .rename(inode.number, new_parent, new_name);
+        if !inode.kind.is_directory() {
+            self.locks.renamed(inode.number, &old_key, &new_key);
+        }
         self.names_changed(parent, name, None);
         let kind = self.inode(inode.number).map(|inode| inode.kind).ok();
         self.names_changed(new_parent, new_name, kind);

@@ -1,6 +1,7 @@
 //! What a mount keeps on the local disk: unsaved writes, and what it knows of objects.
 
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use crate::clock::wall_time;
 use crate::config::Config;
 use crate::fs::aside::Notice;
 use crate::fs::index::Index;
+use crate::fs::locks::Place;
 use crate::fs::{FileSystem, Keeping};
 use crate::runtime::Presence;
 use crate::spool::{Found, Opened, Owner, Spool, hung, pending_elsewhere};
@@ -60,6 +62,7 @@ pub(super) fn open(config: &Config) -> Result<(Keeping, Vec<Found>), MountError>
         spool: None,
         index,
         upload_limit: config.upload_limit,
+        locks: locks(config),
     };
     if config.look.read_only {
         // A mount that cannot write stores nothing, and keeps others' hands off nothing.
@@ -133,6 +136,28 @@ fn end_hung(root: &Path, owner: &Owner) {
             return;
         }
         std::thread::sleep(LOOK_AGAIN);
+    }
+}
+
+/// Where locks of all users are kept, if an administrator has made it: `install -d -m 1777 …`.
+const LOCKS_OF_ALL: &str = "/run/lock/s3mfa-mount";
+
+/// Where lock files are: for all users of the machine, or for this one.
+fn locks(config: &Config) -> Place {
+    let of_all = Path::new(LOCKS_OF_ALL);
+    let about = of_all.symlink_metadata();
+    let shared = about
+        .is_ok_and(|about| about.is_dir() && about.uid() == 0 && about.mode() & 0o1777 == 0o1777);
+    let own = || crate::control::place::directory().ok();
+    let directory = match shared {
+        true => Some(of_all.to_owned()),
+        false => own().map(|directory| directory.join("locks")),
+    };
+    let endpoint = config.access.endpoints.urls.s3.as_deref();
+    Place {
+        directory,
+        shared,
+        bucket: format!("{}\0{}", endpoint.unwrap_or_default(), config.bucket),
     }
 }
 

@@ -26,6 +26,7 @@ mod lifetime;
 mod listing;
 mod listings_of_others;
 mod locking;
+mod locks;
 mod moving;
 mod options;
 mod others;

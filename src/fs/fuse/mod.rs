@@ -6,6 +6,7 @@
 //! [`requests`] has one function for each kind of request.
 
 mod directory;
+mod locking;
 mod requests;
 mod times;
 mod unanswered;
@@ -162,8 +163,8 @@ impl Drop for Unheard {
 fn told(error: &FsError) -> Errno {
     let number = errno(error);
     match number {
-        libc::ENOENT | libc::EINTR | libc::EROFS => {}
-        libc::EIO | libc::ENETUNREACH | libc::ETIMEDOUT => tracing::warn!("{error}"),
+        libc::ENOENT | libc::EINTR | libc::EROFS | libc::EAGAIN => {}
+        libc::EIO | libc::ENETUNREACH | libc::ETIMEDOUT | libc::ENOLCK => tracing::warn!("{error}"),
         _ => tracing::debug!("{error}"),
     }
     Errno::from_i32(number)

@@ -10,12 +10,13 @@ use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileAttr, FileHandle, FileType,
     Filesystem, FopenFlags, INodeNo, InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenAccMode,
     OpenFlags, PollEvents, PollFlags, PollNotifier, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
-    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
-    ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLock, ReplyLseek,
+    ReplyOpen, ReplyPoll, ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 use parking_lot::Mutex;
 
 use super::directory::{DOTS, names, send_content, send_names};
+use super::locking::Asked;
 use super::times::moment;
 use super::{
     Action, BACKGROUND, Fuse, GENERATION, NAMES, REQUEST, Unheard, attributes, file_type, told,
@@ -39,6 +40,9 @@ impl Filesystem for Fuse {
             // (name_to_handle_at(2), NFS) are refused when they are asked for. Before Linux 6.9
             // they are given, and stale one day.
             InitFlags::FUSE_NO_EXPORT_SUPPORT,
+            // Locks are asked for here, because they hold among mounts.
+            InitFlags::FUSE_POSIX_LOCKS,
+            InitFlags::FUSE_FLOCK_LOCKS,
         ];
         // Not FUSE_ASYNC_DIO: with it the kernel (seen: 6.18) leaves pages that readers bring in
         // while a kernel AIO write on an O_DIRECT descriptor is under way, and goes on giving
@@ -421,14 +425,19 @@ impl Filesystem for Fuse {
     fn flush(
         &self,
         request: &Request,
-        _inode: INodeNo,
+        inode: INodeNo,
         handle: FileHandle,
-        _owner: LockOwner,
+        owner: LockOwner,
         reply: ReplyEmpty,
     ) {
         let (fs, asker) = self.with(request);
         let caller = caller(request);
-        let work = async move { fs.close(&asker, caller, handle.0).await };
+        let closing = self.until_closed(inode, owner);
+        let work = async move {
+            // Who gets the lock next finds what was written.
+            let _closing = closing;
+            fs.close(&asker, caller, handle.0).await
+        };
         self.store(request, work, empty(reply));
     }
 
@@ -446,6 +455,7 @@ impl Filesystem for Fuse {
         let _runtime = self.runtime.enter();
         self.unanswered.released(handle.0);
         self.fs.release(handle.0);
+        self.fs.locks().close(handle.0);
         reply.ok();
     }
 
@@ -719,6 +729,55 @@ impl Filesystem for Fuse {
             fs.remove_xattr(&asker, inode.0, name).await
         };
         self.change(request, work, empty(reply));
+    }
+
+    fn getlk(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        owner: LockOwner,
+        first: u64,
+        last: u64,
+        mode: i32,
+        process: u32,
+        reply: ReplyLock,
+    ) {
+        let asked = Asked {
+            inode,
+            handle,
+            owner,
+            first,
+            last,
+            mode,
+            process,
+        };
+        self.get_lock(request, &asked, reply);
+    }
+
+    fn setlk(
+        &self,
+        request: &Request,
+        inode: INodeNo,
+        handle: FileHandle,
+        owner: LockOwner,
+        first: u64,
+        last: u64,
+        mode: i32,
+        process: u32,
+        wait: bool,
+        reply: ReplyEmpty,
+    ) {
+        let asked = Asked {
+            inode,
+            handle,
+            owner,
+            first,
+            last,
+            mode,
+            process,
+        };
+        self.set_lock(request, &asked, wait, reply);
     }
 
     // "Not supported", each said once: the kernel remembers ENOSYS and asks no more.

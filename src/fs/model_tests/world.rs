@@ -138,6 +138,7 @@ impl World {
             spool: Some(spool),
             index,
             upload_limit: None,
+            locks: crate::fs::locks::Place::default(),
         };
         let (look, budget) = (scene.look(), scene.budget());
         let prefix = scene.prefix.clone();
