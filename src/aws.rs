@@ -13,14 +13,14 @@ use aws_smithy_http_client::tls::{Provider, TlsContext, TrustStore};
 use aws_smithy_runtime_api::box_error::BoxError;
 use aws_smithy_runtime_api::client::http::SharedHttpClient;
 use aws_smithy_runtime_api::client::interceptors::Intercept;
-use aws_smithy_runtime_api::client::interceptors::context::BeforeDeserializationInterceptorContextRef;
+use aws_smithy_runtime_api::client::interceptors::context::AfterDeserializationInterceptorContextRef;
 use aws_smithy_runtime_api::client::runtime_components::RuntimeComponents;
 use aws_smithy_types::DateTime;
 use aws_smithy_types::config_bag::ConfigBag;
 use aws_smithy_types::date_time::Format;
 use aws_types::SdkConfig;
 
-use crate::clock::ServerClock;
+use crate::clock::{ServerClock, Word};
 use crate::proxy;
 
 /// How long a connection is kept for the next request.
@@ -156,19 +156,45 @@ impl Intercept for Timekeeper {
         "Timekeeper"
     }
 
-    fn read_before_deserialization(
+    // Not before the deserialization: the body of a refusal has been read only then.
+    fn read_after_deserialization(
         &self,
-        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        context: &AfterDeserializationInterceptorContextRef<'_>,
         _components: &RuntimeComponents,
         _config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        let date = context.response().headers().get("date");
+        let response = context.response();
+        // A cache that says so has kept the answer, and its date, for a while (RFC 9111, 5.1).
+        if response.headers().get("age").is_some() {
+            return Ok(());
+        }
+        let date = response.headers().get("date");
         let date = date.and_then(|date| DateTime::from_str(date, Format::HttpDate).ok());
         if let Some(date) = date.and_then(|date| SystemTime::try_from(date).ok()) {
-            self.0.hear(date, SystemTime::now());
+            let is_refusal = matches!(response.status().as_u16(), 400 | 401 | 403)
+                && response.body().bytes().is_some_and(blames_the_clock);
+            let word = if is_refusal {
+                Word::Refusal
+            } else {
+                Word::Passing
+            };
+            self.0.hear(date, SystemTime::now(), word);
         }
         Ok(())
     }
+}
+
+/// Whether a refusal gives the time of day as its reason: S3 has a code for that (Amazon S3 API
+/// reference, "Error responses"), to STS it is a wrong signature.
+fn blames_the_clock(body: &[u8]) -> bool {
+    const WORDS: [&str; 4] = [
+        "RequestTimeTooSkewed",
+        "RequestExpired",
+        "Signature expired",
+        "Signature not yet current",
+    ];
+    let contains = |word: &str| body.windows(word.len()).any(|part| part == word.as_bytes());
+    WORDS.into_iter().any(contains)
 }
 
 /// The partition of an ARN, `aws-cn` of `arn:aws-cn:iam::123456789012:mfa/alice`.

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use aws_smithy_async::time::TimeSource;
+use parking_lot::Mutex;
 
 /// How far the machine may be off before that is corrected.
 ///
@@ -26,29 +27,105 @@ pub(crate) trait Clock: Debug + Send + Sync + 'static {
     fn now(&self) -> SystemTime;
 }
 
+/// For how long answers that agree with the present correction speak for it.
+const TRUSTED_FOR: Duration = Duration::from_secs(60);
+
+/// The most answers that speak for the present correction.
+const MOST_TRUST: u32 = 3;
+
 /// The machine's clock, corrected by what servers say the time is.
 ///
 /// Sessions expire, codes change and signatures age by AWS's clock, so this is the one that they
 /// are measured with. Without a word from a server it is the machine's.
+///
+/// One answer alone corrects nothing: a cache repeats an old `Date`, and one node of many may have a
+/// clock of its own. What a request was refused for counts at once.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct ServerClock {
+pub(crate) struct ServerClock(Arc<Hands>);
+
+#[derive(Debug, Default)]
+struct Hands {
     /// How many milliseconds the server's clock is ahead of the machine's.
-    ahead: Arc<AtomicI64>,
+    ahead: AtomicI64,
+    heard: Mutex<Heard>,
+}
+
+/// What answers have said of late.
+#[derive(Debug, Default)]
+struct Heard {
+    /// How many have agreed with the present correction in a row, up to [`MOST_TRUST`].
+    trust: u32,
+    /// When the last one did, by the machine's clock.
+    agreed: Option<SystemTime>,
+    /// What the last ones said instead.
+    rumour: Option<Rumour>,
+}
+
+/// A time of day that is not believed yet.
+#[derive(Debug)]
+struct Rumour {
+    /// How many milliseconds the server would be ahead.
+    ahead: i64,
+    /// The last `Date` that said so. A later answer that repeats it is a copy.
+    date: SystemTime,
+    /// How many have said so.
+    voices: u32,
+}
+
+/// What a server's time of day came with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Word {
+    /// An answer like any other.
+    Passing,
+    /// A refusal that gives this machine's time of day as its reason.
+    Refusal,
 }
 
 impl ServerClock {
     /// Hears the server's time, at a moment of the machine's clock. Returns whether that changed
     /// anything.
-    pub(crate) fn hear(&self, server: SystemTime, machine: SystemTime) -> bool {
+    ///
+    /// A word in passing changes something when the next one agrees with it; when answers have
+    /// agreed with the present correction within the last minute, it takes as many more.
+    pub(crate) fn hear(&self, server: SystemTime, machine: SystemTime, word: Word) -> bool {
+        let apart = |a: i64, b: i64| Duration::from_millis(a.saturating_sub(b).unsigned_abs());
+        let agrees = |a: i64, b: i64| apart(a, b) < TOLERANCE;
         let ahead = difference(server, machine);
-        let off = |millis: i64| Duration::from_millis(millis.unsigned_abs());
-        let ahead = if off(ahead) < TOLERANCE { 0 } else { ahead };
-        let before = self.ahead.load(Ordering::Relaxed);
-        if off(ahead - before) < TOLERANCE && (ahead != 0 || before == 0) {
+        let ahead = if agrees(ahead, 0) { 0 } else { ahead };
+        let mut heard = self.0.heard.lock();
+        let present = self.0.ahead.load(Ordering::Relaxed);
+        // Back to no correction is a change, however small.
+        if agrees(ahead, present) && (ahead != 0 || present == 0) {
+            heard.rumour = None;
+            heard.trust = (heard.trust + 1).min(MOST_TRUST);
+            heard.agreed = Some(machine);
             return false;
         }
-        self.ahead.store(ahead, Ordering::Relaxed);
-        if off(ahead) >= WORTH_TELLING {
+        let is_trusted = heard
+            .agreed
+            .is_some_and(|at| apart(difference(machine, at), 0) < TRUSTED_FOR);
+        let needed = 2 + if is_trusted { heard.trust } else { 0 };
+        let before = heard
+            .rumour
+            .take()
+            .filter(|rumour| agrees(ahead, rumour.ahead));
+        let voices = match &before {
+            Some(rumour) if server > rumour.date => rumour.voices + 1,
+            Some(rumour) => rumour.voices,
+            None => 1,
+        };
+        if word == Word::Passing && voices < needed {
+            heard.rumour = Some(Rumour {
+                ahead,
+                date: before.map_or(server, |rumour| rumour.date.max(server)),
+                voices,
+            });
+            return false;
+        }
+        *heard = Heard::default();
+        self.0.ahead.store(ahead, Ordering::Relaxed);
+        drop(heard);
+        if apart(ahead, 0) >= WORTH_TELLING {
             tracing::warn!("{}", self.complaint());
         }
         true
@@ -56,7 +133,7 @@ impl ServerClock {
 
     /// How far the machine's clock is off, in words; empty if it is right.
     pub(crate) fn complaint(&self) -> String {
-        let ahead = self.ahead.load(Ordering::Relaxed);
+        let ahead = self.0.ahead.load(Ordering::Relaxed);
         if ahead.unsigned_abs() < u64::try_from(TOLERANCE.as_millis()).unwrap_or(u64::MAX) {
             return String::new();
         }
@@ -74,13 +151,13 @@ impl ServerClock {
 
     /// How far the server is ahead of the machine, in whole seconds.
     pub(crate) fn seconds_ahead(&self) -> i64 {
-        self.ahead.load(Ordering::Relaxed) / 1000
+        self.0.ahead.load(Ordering::Relaxed) / 1000
     }
 }
 
 impl Clock for ServerClock {
     fn now(&self) -> SystemTime {
-        let ahead = self.ahead.load(Ordering::Relaxed);
+        let ahead = self.0.ahead.load(Ordering::Relaxed);
         let by = Duration::from_millis(ahead.unsigned_abs());
         let machine = SystemTime::now();
         let server = if ahead < 0 {
@@ -142,29 +219,93 @@ fn local(moment: SystemTime, format: &str) -> String {
 mod tests {
     use super::*;
 
+    const SECOND: Duration = Duration::from_secs(1);
+    const TWENTY: Duration = Duration::from_secs(1200);
+    const YEAR: Duration = Duration::from_secs(365 * 24 * 3600);
+
     #[test]
     fn a_second_of_latency_is_no_wrong_clock() {
         let clock = ServerClock::default();
         let machine = SystemTime::now();
-        assert!(!clock.hear(machine - Duration::from_secs(2), machine));
+        assert!(!clock.hear(machine - 2 * SECOND, machine, Word::Refusal));
         assert_eq!(clock.complaint(), "");
     }
 
     #[test]
-    fn a_wrong_clock_is_corrected_and_told_in_words() {
+    fn a_wrong_clock_that_requests_are_refused_for_is_corrected_and_told_in_words() {
         let clock = ServerClock::default();
         let machine = SystemTime::now();
-        let twenty = Duration::from_secs(1200);
-        assert!(clock.hear(machine + twenty, machine));
-        assert!(Clock::now(&clock) >= machine + twenty);
+        assert!(clock.hear(machine + TWENTY, machine, Word::Refusal));
+        assert!(Clock::now(&clock) >= machine + TWENTY);
         assert!(clock.complaint().contains("20 minutes behind AWS's"));
         // The same again is no news.
-        assert!(!clock.hear(machine + twenty, machine));
-        assert!(clock.hear(machine - twenty, machine));
+        assert!(!clock.hear(machine + TWENTY, machine, Word::Refusal));
+        assert!(clock.hear(machine - TWENTY, machine, Word::Refusal));
         assert!(clock.complaint().contains("20 minutes ahead of AWS's"));
         // Somebody has set the clock.
-        assert!(clock.hear(machine, machine));
+        assert!(clock.hear(machine, machine, Word::Refusal));
         assert_eq!(clock.complaint(), "");
+    }
+
+    #[test]
+    fn a_date_in_passing_counts_when_a_second_answer_agrees() {
+        for offset in [-600, 600] {
+            let clock = ServerClock::default();
+            let machine = SystemTime::now();
+            let server = |at: SystemTime| match offset {
+                ..0 => at - Duration::from_secs(600),
+                _ => at + Duration::from_secs(600),
+            };
+            assert!(!clock.hear(server(machine), machine, Word::Passing));
+            assert_eq!(clock.seconds_ahead(), 0);
+            let later = machine + SECOND;
+            assert!(clock.hear(server(later), later, Word::Passing));
+            assert_eq!(clock.seconds_ahead(), offset);
+        }
+    }
+
+    #[test]
+    fn a_cache_that_repeats_one_date_is_no_second_answer() {
+        let clock = ServerClock::default();
+        let machine = SystemTime::now();
+        let date = machine + YEAR;
+        for millis in 0..50 {
+            let at = machine + Duration::from_millis(100 * millis);
+            assert!(!clock.hear(date, at, Word::Passing), "{millis}");
+        }
+    }
+
+    #[test]
+    fn one_node_of_ten_with_a_clock_of_its_own_moves_nothing() {
+        for first in 0..10 {
+            let clock = ServerClock::default();
+            let machine = SystemTime::now();
+            for answer in first..1000 {
+                let at = machine + answer * SECOND;
+                // Now and then it answers twice in a row.
+                let is_off = answer % 10 == 9 || answer % 100 == 0;
+                let date = if is_off { at + YEAR } else { at };
+                assert!(!clock.hear(date, at, Word::Passing), "{first} {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_clock_that_was_set_is_followed_within_a_few_answers() {
+        let clock = ServerClock::default();
+        let machine = SystemTime::now();
+        for answer in 0..100 {
+            let at = machine + answer * SECOND;
+            clock.hear(at, at, Word::Passing);
+        }
+        // The machine is an hour ahead from now on.
+        let hour = Duration::from_secs(3600);
+        let moved = (100..110).position(|answer| {
+            let at = machine + answer * SECOND;
+            clock.hear(at, at + hour, Word::Passing)
+        });
+        assert_eq!(moved, Some(1));
+        assert_eq!(clock.seconds_ahead(), -3600);
     }
 
     #[test]
