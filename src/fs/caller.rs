@@ -6,6 +6,7 @@
 
 use std::time::Duration;
 
+use super::background::is_background;
 use crate::auth::{Asker, Identity};
 
 /// How long an answer may take before somebody looks after the caller.
@@ -13,20 +14,6 @@ const FIRST_LOOK: Duration = Duration::from_millis(20);
 
 /// How often the caller is looked after from then on.
 const WATCH: Duration = Duration::from_millis(200);
-
-/// Programs that read everything without anybody having asked, by `/proc/PID/comm` (15 bytes).
-const INDEXERS: [&str; 10] = [
-    "tracker-miner-f",
-    "tracker-extract",
-    "localsearch",
-    "localsearch-3",
-    "localsearch-ext",
-    "baloo_file",
-    "baloo_file_extr",
-    "updatedb",
-    "updatedb.mlocat",
-    "updatedb.plocat",
-];
 
 /// The signals that end a program which waits, if it neither blocks nor ignores them. Runtimes
 /// use others (Go preempts with SIGURG), which must not disturb anything.
@@ -111,7 +98,9 @@ fn identify(tid: u32) -> Identity {
             "" => String::new(),
             name => format!("{name} ({program})"),
         },
-        may_prompt: !INDEXERS.contains(&name),
+        may_prompt: !is_background(name, || {
+            std::fs::read(format!("/proc/{program}/cmdline")).unwrap_or_default()
+        }),
     }
 }
 

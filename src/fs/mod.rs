@@ -28,6 +28,7 @@ pub(crate) mod ahead;
 pub(crate) mod aside;
 mod attach;
 pub(crate) mod attributes;
+mod background;
 pub(crate) mod beside;
 pub(crate) mod caller;
 mod closed;
