@@ -235,6 +235,23 @@ impl Inodes {
         }
     }
 
+    /// Whether the kernel holds this name.
+    pub(crate) fn is_held(&self, parent: u64, name: &str) -> bool {
+        self.find(parent, name)
+            .is_some_and(|inode| inode.lookups > 0)
+    }
+
+    /// The kernel looks up a name once more that it holds, and is told what is known of it.
+    pub(crate) fn look_up_held(&mut self, parent: u64, name: &str) -> Option<Inode> {
+        let number = *self.by_name.get(&(parent, name.into()))?;
+        let inode = self.by_number.get_mut(&number)?;
+        if inode.lookups == 0 {
+            return None;
+        }
+        inode.lookups += 1;
+        Some(inode.clone())
+    }
+
     /// Takes in what S3 said of an inode that is known, when it was asked then. What was stored or
     /// seen since is newer.
     pub(crate) fn refresh(&mut self, number: u64, object: Object, asked: Instant) -> Option<Inode> {

@@ -1,7 +1,7 @@
 //! Names to inodes: lookup and attributes.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::join;
 
@@ -17,7 +17,9 @@ pub(super) const LONGEST_KEY: usize = 1024;
 impl FileSystem {
     /// Resolves a name. The kernel counts the answer as a lookup.
     ///
-    /// Names are content: without a session this waits for one.
+    /// Names are content: without a session this waits for one, unless the kernel holds the name.
+    /// Then what is known of it is the answer: a program that shows a directory must not freeze
+    /// over what it shows already.
     pub(crate) async fn lookup(
         self: &Arc<Self>,
         asker: &Asker,
@@ -28,6 +30,36 @@ impl FileSystem {
         if !self.inode(parent)?.kind.is_directory() {
             return Err(FsError::NotADirectory);
         }
+        let held = || self.inodes.lock().look_up_held(parent, name);
+        let is_held = self.inodes.lock().is_held(parent, name);
+        if is_held
+            && !self.bucket.opens_for_nobody().await
+            && let Some(known) = held()
+        {
+            return Ok(known);
+        }
+        match self.look_for(asker, parent, name).await {
+            // The session had ended, and nobody gave a code for the next.
+            Err(FsError::Store(StoreError::Session(error))) => {
+                held().ok_or(StoreError::Session(error).into())
+            }
+            answer => answer,
+        }
+    }
+
+    /// How long the kernel may believe what it is told now: not at all while that is only what was
+    /// known before the mount was locked.
+    pub(crate) fn belief(&self) -> Duration {
+        let ttl = || self.look.ttl;
+        self.bucket.while_live(ttl).unwrap_or_default()
+    }
+
+    async fn look_for(
+        self: &Arc<Self>,
+        asker: &Asker,
+        parent: u64,
+        name: &str,
+    ) -> Result<Inode, FsError> {
         self.has_moved(asker, &self.key_in(parent, name)?).await?;
         let mut known = self.believed(parent, name);
         if known.is_none() && self.list_for_lookups(asker, parent).await? {

@@ -245,6 +245,11 @@ impl Bucket {
         self.sessions.live().map(|session| self.sign_with(session))
     }
 
+    /// Whether there is a session, or one is to be had without anybody being asked.
+    pub(crate) async fn opens_for_nobody(&self) -> bool {
+        self.sessions.current(&Asker::nobody()).await.is_ok()
+    }
+
     /// Runs `serve` if content may be served. See [`Sessions::while_live`].
     pub(crate) fn while_live<R>(&self, serve: impl FnOnce() -> R) -> Option<R> {
         self.sessions.while_live(serve)
@@ -350,12 +355,20 @@ impl Bucket {
     fn settle(&self, lease: &Lease, scope: &Scope, failure: &Failure) {
         let age = self.sessions.age(&lease.session);
         let is_new = self.evidence.lock().settle(lease.generation(), age, scope);
-        if is_new {
-            tracing::warn!(
+        if !is_new {
+            return;
+        }
+        match self.evidence.lock().is_accepted(lease.generation()) {
+            true => tracing::warn!(
                 "denied, while the session works elsewhere: {}. If this prefix demands a fresher \
                  code, `s3mfa-mount renew` gives it one. Further denials under it are not logged",
                 failure.text
-            );
+            ),
+            false => tracing::warn!(
+                "denied, and nothing has worked with this session so far: {}. Further denials under \
+                 the same prefix are not logged",
+                failure.text
+            ),
         }
     }
 }

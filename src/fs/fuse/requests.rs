@@ -71,13 +71,14 @@ impl Filesystem for Fuse {
     fn lookup(&self, request: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         let (fs, asker) = self.with(request);
         let (name, user) = (name.to_owned(), request.uid());
-        let names = fs.look().ttl.min(NAMES);
         let work = async move {
             let inode = fs.lookup_for(&asker, user, parent.0, &name).await?;
-            Ok((attributes(&fs, &inode), fs.shown_for(&inode)))
+            let belief = fs.belief();
+            let shown = fs.shown_for(&inode).min(belief);
+            Ok((attributes(&fs, &inode), shown, belief.min(NAMES)))
         };
         self.spawn(request, work, move |result| match result {
-            Ok((attr, ttl)) => reply.entry_with_ttls(&ttl, &names, &attr, GENERATION),
+            Ok((attr, ttl, names)) => reply.entry_with_ttls(&ttl, &names, &attr, GENERATION),
             Err(errno) => reply.error(errno),
         });
     }
@@ -94,13 +95,12 @@ impl Filesystem for Fuse {
         reply: ReplyAttr,
     ) {
         let fs = Arc::clone(&self.fs);
-        let ttl = fs.look().ttl;
         let work = async move {
             let inode = fs.attributes(inode.0).await?;
-            Ok(attributes(&fs, &inode))
+            Ok((attributes(&fs, &inode), fs.belief()))
         };
         self.spawn(request, work, move |result| match result {
-            Ok(attr) => reply.attr(&ttl, &attr),
+            Ok((attr, ttl)) => reply.attr(&ttl, &attr),
             Err(errno) => reply.error(errno),
         });
     }
