@@ -10,6 +10,8 @@ use nix::unistd::Pid;
 use tokio::io::AsyncReadExt;
 use zeroize::Zeroizing;
 
+use crate::words::{tame, without_secrets};
+
 /// The most that is read of what a command prints, in bytes.
 const LONGEST_OUTPUT: u64 = 64 << 10;
 
@@ -28,22 +30,50 @@ pub(crate) struct Printed {
 impl Printed {
     /// How it failed, with its own last words; `None` if it did not.
     pub(crate) fn failure(&self) -> Option<String> {
+        let how = self.how_it_failed()?;
+        let complaint = String::from_utf8_lossy(&self.complaint);
+        Some(match lines(&complaint).next_back() {
+            Some(line) => format!("{how}: {}", shown(line)),
+            None => how,
+        })
+    }
+
+    /// How it failed; `None` if it did not.
+    pub(crate) fn how_it_failed(&self) -> Option<String> {
         if self.status.success() {
             return None;
         }
-        let how = match (self.status.code(), self.status.signal()) {
+        Some(match (self.status.code(), self.status.signal()) {
             (Some(127), _) => "was not found".to_owned(),
             (Some(code), _) => format!("failed with exit code {code}"),
             (None, Some(signal)) => format!("was ended by signal {signal}"),
             (None, None) => "failed".to_owned(),
-        };
-        let complaint = String::from_utf8_lossy(&self.complaint);
-        let last = complaint.lines().rev().find(|line| !line.trim().is_empty());
-        Some(match last {
-            Some(line) => format!("{how}: {}", crate::words::tame(line.trim())),
-            None => how,
         })
     }
+
+    /// What it complained of first and last, in words.
+    pub(crate) fn complaints(&self) -> String {
+        let complaint = String::from_utf8_lossy(&self.complaint);
+        let mut lines = lines(&complaint);
+        match (lines.next(), lines.next_back()) {
+            (None, _) => "it printed nothing on stderr".to_owned(),
+            (Some(only), None) => format!("on stderr it printed \"{}\"", shown(only)),
+            (Some(first), Some(last)) => format!(
+                "on stderr it printed first \"{}\", last \"{}\"",
+                shown(first),
+                shown(last)
+            ),
+        }
+    }
+}
+
+fn lines(text: &str) -> impl DoubleEndedIterator<Item = &str> {
+    text.lines().map(str::trim).filter(|line| !line.is_empty())
+}
+
+/// A line as it may be shown.
+fn shown(line: &str) -> String {
+    tame(&without_secrets(line))
 }
 
 /// Ends the command's process group when nobody wants its output any more.

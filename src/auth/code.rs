@@ -50,6 +50,15 @@ impl Code {
     }
 }
 
+/// Whether a device shows one code at both moments.
+pub(crate) fn is_same_step(one: SystemTime, other: SystemTime) -> bool {
+    let step = |moment: SystemTime| {
+        let since = moment.duration_since(UNIX_EPOCH).unwrap_or_default();
+        since.as_secs() / STEP.as_secs()
+    };
+    step(one) == step(other)
+}
+
 /// How long until the device shows its next code: 1 to 30 seconds.
 pub(crate) fn until_next_step(now: SystemTime) -> Duration {
     let since = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
@@ -86,5 +95,8 @@ mod tests {
     fn the_next_step_is_at_most_thirty_seconds_away() {
         let at = |s| until_next_step(UNIX_EPOCH + Duration::from_secs(s)).as_secs();
         assert_eq!((at(0), at(1), at(29), at(30)), (30, 29, 1, 30));
+        let moment = |s| UNIX_EPOCH + Duration::from_secs(s);
+        assert!(is_same_step(moment(30), moment(59)));
+        assert!(!is_same_step(moment(29), moment(30)));
     }
 }

@@ -17,6 +17,9 @@ use crate::words::tame;
 /// How many answers a person may give before the cool-down.
 const TRIES: u32 = 3;
 
+/// The same for a machine. It mistypes nothing; its first code may have been used by another program.
+const TRIES_OF_A_MACHINE: u32 = 2;
+
 /// How long a dialog stays on the screen at most.
 pub(crate) const DIALOG_LIFE: Duration = Duration::from_secs(300);
 
@@ -54,23 +57,24 @@ impl Conversation<'_> {
     {
         let mut complaint = String::new();
         let mut is_out_of_order = false;
-        for attempt in 1..=TRIES {
+        let tries = match self.request.panel.is_machine() {
+            true => TRIES_OF_A_MACHINE,
+            false => TRIES,
+        };
+        for attempt in 1..=tries {
             let mut question = self.question(Wish::Code, "MFA code:", Some(serial));
+            let now = self.clock.now();
+            if attempt > 1 || self.spent.has_one_of_now(serial, now) {
+                question.fresh_in = until_next_step(now);
+            }
             if !complaint.is_empty() {
-                question.error = Some(format!("{complaint} ({attempt} of {TRIES})"));
+                question.error = Some(format!("{complaint} ({attempt} of {tries})"));
             }
             let typed = self.ask(&question).await?;
             complaint = match Code::parse(&typed) {
                 Err(error) => error.to_string(),
                 Ok(code) if self.spent.contains(serial, &code, self.clock.now()) => {
-                    let complaint = self.already_used();
-                    if self.request.panel.is_machine() {
-                        // It would say the same until the device has another one.
-                        let pause = until_next_step(self.clock.now());
-                        tracing::info!("waiting {} s for the next code", pause.as_secs());
-                        tokio::time::sleep(pause).await;
-                    }
-                    complaint
+                    self.already_used()
                 }
                 Ok(code) => {
                     // Before it is sent: whoever waits for the answer may go meanwhile.
@@ -87,7 +91,7 @@ impl Conversation<'_> {
                         Err(error @ StsError::WrongCode) => format!("{error}."),
                         Err(error @ StsError::Unavailable(_)) => {
                             is_out_of_order = true;
-                            format!("{error}.")
+                            format!("{error}; the code may be spent. Type the next one.")
                         }
                         Err(StsError::Unreachable {
                             timed_out, message, ..
@@ -102,7 +106,7 @@ impl Conversation<'_> {
             return Err(AuthError::Unavailable(complaint));
         }
         Err(AuthError::CodesRejected(format!(
-            "no session after {TRIES} codes. The last one: {complaint} Check the device's clock \
+            "no session after {tries} codes. The last one: {complaint} Check the device's clock \
              and the serial, then try again"
         )))
     }
@@ -163,6 +167,7 @@ impl Conversation<'_> {
             error: None,
             prompt: prompt.to_owned(),
             life: DIALOG_LIFE,
+            fresh_in: Duration::ZERO,
             waiters: self.request.waiters.clone(),
         }
     }
@@ -173,6 +178,9 @@ impl From<PromptError> for AuthError {
         match error {
             PromptError::Cancelled => Self::Cancelled,
             PromptError::TimedOut | PromptError::Withdrawn => Self::TimedOut,
+            PromptError::NoCode(why) => {
+                Self::NoPrompt(format!("{why}. `s3mfa-mount renew` asks at a terminal"))
+            }
             PromptError::Unavailable(why) => Self::NoPrompt(format!(
                 "nobody can be asked for an MFA code: {why}. `s3mfa-mount renew` in a terminal \
                  asks there"

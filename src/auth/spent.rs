@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
 
-use super::code::Code;
+use super::code::{Code, is_same_step};
 use super::identity::serial::Serial;
 use super::shared::{Shelf, millis};
 
@@ -61,6 +61,13 @@ impl SpentCodes {
         all.any(|spent| spent.digits == code.digits() && spent.is_recent(now))
     }
 
+    /// Whether a code of this device was sent since it began to show the present one, which is
+    /// spent most likely.
+    pub(crate) fn has_one_of_now(&self, serial: &Serial, now: SystemTime) -> bool {
+        let mut moments = self.all(serial).into_iter().filter_map(|spent| spent.at);
+        moments.any(|at| is_same_step(at, now))
+    }
+
     fn all(&self, serial: &Serial) -> Vec<Spent> {
         let bytes = self.0.get(&file(serial));
         bytes
@@ -104,6 +111,11 @@ mod tests {
             assert!(!knows(&phone, "654321", now));
             assert!(!knows(&token, "123456", now));
             assert!(!knows(&phone, "123456", now + SPENT_FOR));
+            // 1,000,000 is 10 s into its step.
+            let left = Duration::from_secs(19);
+            assert!(spent.has_one_of_now(&phone, now + left));
+            assert!(!spent.has_one_of_now(&phone, now + left + Duration::from_secs(1)));
+            assert!(!spent.has_one_of_now(&token, now));
         }
     }
 }

@@ -178,7 +178,7 @@ pub(crate) fn main() -> ExitCode {
         Ok(typed) => Report::Typed(typed),
         Err(PromptError::Cancelled) => Report::Cancelled,
         Err(PromptError::TimedOut | PromptError::Withdrawn) => Report::TimedOut,
-        Err(PromptError::Unavailable(why)) => Report::Unavailable(why),
+        Err(PromptError::Unavailable(why) | PromptError::NoCode(why)) => Report::Unavailable(why),
     };
     let written = serde_json::to_vec(&report).map(Zeroizing::new);
     if let Report::Typed(typed) = &mut report {

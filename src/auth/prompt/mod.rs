@@ -53,6 +53,10 @@ pub(crate) struct Question {
     pub(crate) prompt: String,
     /// How long the dialog may stay.
     pub(crate) life: Duration,
+    /// How long the device goes on to show a code that was sent already. People see that for
+    /// themselves; a machine is not asked before.
+    #[serde(skip)]
+    pub(crate) fresh_in: Duration,
     /// The threads that wait: a terminal of theirs may be asked.
     #[serde(skip)]
     pub(crate) waiters: Waiters,
@@ -73,6 +77,9 @@ pub(crate) enum PromptError {
     /// This driver cannot ask here; another may.
     #[error("{0}")]
     Unavailable(String),
+    /// The command that gives codes has given none.
+    #[error("{0}")]
+    NoCode(String),
 }
 
 /// A way to ask a person.
@@ -80,7 +87,7 @@ pub(crate) trait Ask: Send + Sync + 'static {
     /// Asks once. Dropping the future ends the dialog.
     fn ask(&self, question: Question) -> BoxFuture<'static, Result<SecretString, PromptError>>;
 
-    /// Whether a machine answers, which must not be asked for the same code again and again.
+    /// Whether a machine answers, whose wrong codes are no slip of the finger.
     fn is_machine(&self) -> bool {
         false
     }

@@ -4,6 +4,7 @@
 //! there. Both are asked the same, and when one has answered the other dialog closes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -22,6 +23,26 @@ struct Inner {
     members: Mutex<Vec<Option<Arc<dyn Ask>>>>,
     /// How many have joined since the beginning.
     joined: watch::Sender<usize>,
+    /// How many questions are open, and how many there were.
+    open: AtomicUsize,
+    asked: AtomicUsize,
+}
+
+/// A question that nobody has answered yet.
+struct Open<'a>(&'a Inner);
+
+impl<'a> Open<'a> {
+    fn new(panel: &'a Inner) -> Self {
+        panel.asked.fetch_add(1, Ordering::Relaxed);
+        panel.open.fetch_add(1, Ordering::Relaxed);
+        Self(panel)
+    }
+}
+
+impl Drop for Open<'_> {
+    fn drop(&mut self) {
+        self.0.open.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Panel {
@@ -30,7 +51,19 @@ impl Panel {
         Self(Arc::new(Inner {
             members: Mutex::new(vec![Some(first)]),
             joined: watch::Sender::new(0),
+            open: AtomicUsize::new(0),
+            asked: AtomicUsize::new(0),
         }))
+    }
+
+    /// Whether a question is open at this moment.
+    pub(crate) fn is_open(&self) -> bool {
+        self.0.open.load(Ordering::Relaxed) > 0
+    }
+
+    /// Whether anybody was asked anything so far.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.0.asked.load(Ordering::Relaxed) > 0
     }
 
     /// Asks somebody else as well, from the question on that is open now.
@@ -53,6 +86,7 @@ impl Panel {
     /// When all have said no or cannot be asked: what the last one said. Who has said no is not
     /// asked again.
     pub(crate) async fn ask(&self, question: &Question) -> Result<SecretString, PromptError> {
+        let _open = Open::new(&self.0);
         let mut joined = self.0.joined.subscribe();
         let mut open = FuturesUnordered::new();
         let mut started = 0;
@@ -137,6 +171,7 @@ mod tests {
             error: None,
             prompt: String::new(),
             life: Duration::from_secs(1),
+            fresh_in: Duration::ZERO,
             waiters: Waiters::default(),
         }
     }
