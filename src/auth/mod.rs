@@ -15,6 +15,7 @@ mod cli_cache;
 pub(crate) mod code;
 pub(crate) mod conversation;
 pub(crate) mod device;
+mod grant;
 pub(crate) mod iam;
 pub(crate) mod identity;
 pub(crate) mod ladder;
@@ -23,6 +24,7 @@ pub(crate) mod origin;
 pub(crate) mod prompt;
 pub(crate) mod session;
 pub(crate) mod shared;
+pub(crate) mod sources;
 pub(crate) mod spent;
 pub(crate) mod sso;
 pub(crate) mod sts;
@@ -115,6 +117,8 @@ pub(crate) enum AuthError {
 enum Ending {
     /// A person, or the lack of one: asking again at the next access would pester.
     Person,
+    /// Keys that need no code were not to be had, or are no good. Nobody was asked.
+    Keys,
     /// The network or the service: nobody said no.
     Fault,
     /// There was no prompt.
@@ -122,8 +126,12 @@ enum Ending {
 }
 
 impl AuthError {
-    fn kind(&self) -> Ending {
+    /// What it is to the next prompt, by whether somebody `was_asked`.
+    fn ending(&self, was_asked: bool) -> Ending {
         match self {
+            Self::UnknownDevice(_) | Self::NoDevice(_) | Self::Refused(_) if !was_asked => {
+                Ending::Keys
+            }
             Self::Cancelled
             | Self::TimedOut
             | Self::NoPrompt(_)

@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use super::code::Code;
 use super::identity::{LONGEST_ROLE, Role};
 use crate::aws::{Aws, is_aws};
+use crate::clock::Clock;
 
 /// How often a request that certainly did not reach STS is sent again.
 const CONNECT_ATTEMPTS: u32 = 3;
@@ -96,8 +97,11 @@ pub(crate) enum StsError {
     #[error("{0}")]
     Refused(String),
     /// STS answered 5xx or throttled. The code may be spent.
-    #[error("STS is out of order just now ({0}); the code may be spent. Type the next one")]
+    #[error("STS is out of order just now ({0})")]
     Unavailable(String),
+    /// STS granted something that is no session. The code is spent.
+    #[error("{0}")]
+    Useless(String),
     /// Nothing answered.
     #[error("{message}")]
     Unreachable {
@@ -114,7 +118,7 @@ impl StsError {
     /// Whether a code that was sent must not be sent again.
     pub(crate) fn may_have_spent_it(&self) -> bool {
         match self {
-            Self::Unavailable(_) => true,
+            Self::Unavailable(_) | Self::Useless(_) => true,
             Self::Unreachable { maybe_sent, .. } => *maybe_sent,
             _ => false,
         }
@@ -145,7 +149,7 @@ impl Sts {
             request.set_duration_seconds(duration).send()
         };
         let output = self.send(request, Some(serial)).await?;
-        issued(output.credentials, "GetSessionToken")
+        self.granted(output.credentials, "GetSessionToken")
     }
 
     /// A session that no code is given for, which has `aws:MultiFactorAuthPresent` = false.
@@ -153,7 +157,7 @@ impl Sts {
         let client = self.client(keys);
         let request = || client.get_session_token().duration_seconds(900).send();
         let output = self.send(request, None).await?;
-        issued(output.credentials, "GetSessionToken")
+        self.granted(output.credentials, "GetSessionToken")
     }
 
     /// Assumes a role for `duration` seconds, STS's default (an hour) if `None`.
@@ -195,7 +199,7 @@ impl Sts {
                 .send()
         };
         let output = self.send(request, serial.as_deref()).await?;
-        issued(output.credentials, "AssumeRole")
+        self.granted(output.credentials, "AssumeRole")
     }
 
     /// Assumes a role with the token of an identity provider. Nothing is signed.
@@ -215,7 +219,7 @@ impl Sts {
                 .send()
         };
         let output = self.send(request, None).await?;
-        issued(output.credentials, "AssumeRoleWithWebIdentity")
+        self.granted(output.credentials, "AssumeRoleWithWebIdentity")
     }
 
     /// Asks who the keys belong to, which nobody needs a permission for.
@@ -228,6 +232,16 @@ impl Sts {
             arn: output.arn.unwrap_or_default(),
             account: output.account.unwrap_or_default(),
         })
+    }
+
+    /// What STS grants, if it is of use.
+    fn granted(
+        &self,
+        credentials: Option<aws_sdk_sts::types::Credentials>,
+        how: &'static str,
+    ) -> Result<Issued, StsError> {
+        let now = Clock::now(&self.0.clock);
+        super::grant::read(credentials, how, &self.0.sts_place(), now)
     }
 
     fn config(&self) -> aws_sdk_sts::config::Builder {
@@ -309,6 +323,9 @@ impl Sts {
                 ),
             };
         };
+        if (200..300).contains(&status) {
+            return super::grant::unreadable(&self.0.sts_place(), error);
+        }
         let code = error.code().unwrap_or_default();
         let text = error.message().unwrap_or_default();
         classify(serial.unwrap_or_default(), status, code, text)
@@ -433,28 +450,6 @@ where
         cause = error.source();
     }
     false
-}
-
-fn issued(
-    credentials: Option<aws_sdk_sts::types::Credentials>,
-    how: &'static str,
-) -> Result<Issued, StsError> {
-    let Some(credentials) = credentials else {
-        return Err(StsError::Refused(
-            "STS answered without credentials: is --sts-endpoint-url an STS?".to_owned(),
-        ));
-    };
-    let expires = SystemTime::try_from(credentials.expiration).ok();
-    Ok(Issued {
-        expires,
-        credentials: Credentials::new(
-            credentials.access_key_id,
-            credentials.secret_access_key,
-            Some(credentials.session_token),
-            expires,
-            how,
-        ),
-    })
 }
 
 #[cfg(test)]

@@ -31,11 +31,12 @@ use super::memory::Memory;
 use super::prompt::Ask;
 use super::session::{Demand, Granted, Login, LoginRequest};
 use super::shared::{Found, Shelf, Slot, Wanted};
+use super::sources::Sources;
 use super::spent::SpentCodes;
 use super::sts::Sts;
-use super::{AuthError, origin, sso};
+use super::{AuthError, MARGIN, origin, sso};
 use crate::aws::{Aws, partition_of_region};
-use crate::clock::Clock;
+use crate::clock::{Clock, rfc3339};
 use attempt::{Attempt, Fall};
 
 /// The longest session of a role that is assumed with temporary keys, in seconds: IAM user guide,
@@ -275,6 +276,11 @@ impl Login for Ladder {
             slot.forget();
         }
     }
+
+    fn sources(&self) -> BoxFuture<'static, Sources> {
+        let inner = Arc::clone(&self.0);
+        async move { Sources::look(&inner.parts.identity).await }.boxed()
+    }
 }
 
 impl Inner {
@@ -319,6 +325,7 @@ impl Inner {
             };
             let error = match attempt.stand_on(rung).await {
                 Ok(granted) => {
+                    self.check_end(&identity, &granted)?;
                     let mut state = self.state.lock();
                     state.at = Some(rung);
                     state.is_locked = false;
@@ -343,6 +350,19 @@ impl Inner {
             };
             tracing::info!("{}: {error}. Trying {} next", rung.name(), next.name());
             rung = next;
+        }
+    }
+
+    /// Refuses keys that had ended before they were got: every request would get them anew.
+    fn check_end(&self, identity: &Identity, granted: &Granted) -> Result<(), AuthError> {
+        match granted.expires.filter(|end| *end <= self.now() + MARGIN) {
+            Some(end) if !granted.rung.has_code() => Err(AuthError::Refused(format!(
+                "the keys of {:?} are temporary and have ended at {}: get new ones, or name the \
+                 profile with the long-term keys (`source_profile`, --profile)",
+                identity.profile,
+                rfc3339(end)
+            ))),
+            _ => Ok(()),
         }
     }
 

@@ -7,6 +7,7 @@ use futures_util::future::BoxFuture;
 
 use super::terms::{Demand, Generation, Granted, Reason, Session};
 use crate::auth::prompt::{Ask, Panel, Waiters};
+use crate::auth::sources::Sources;
 use crate::auth::{AuthError, Rung};
 
 /// Who waits for a session, and whether they may have a person asked.
@@ -101,6 +102,9 @@ pub(crate) trait Login: Send + Sync + 'static {
 
     /// Forgets what the next login could use without asking.
     fn forget(&self);
+
+    /// Where a login would read its keys, as it is at this moment.
+    fn sources(&self) -> BoxFuture<'static, Sources>;
 }
 
 /// What somebody waits for.

@@ -11,17 +11,33 @@ use super::asking::{Identity, LoginRequest, Wish};
 use super::terms::{Demand, Generation, Granted, Reason, Session};
 use super::{Asker, Sessions, State};
 use crate::auth::prompt::{Panel, Waiters};
+use crate::auth::sources::Sources;
 use crate::auth::{AuthError, Ending, cool_down};
 use crate::clock::wall_time;
 
 /// How long nobody is asked after a fault of the network, whose code was typed for nothing.
 pub(super) const AFTER_FAULT: Duration = Duration::from_secs(10);
 
+/// How long keys that need no code are not tried again after they were not to be had, unless a file
+/// that they come from has changed.
+pub(super) const AFTER_KEYS: Duration = Duration::from_secs(5);
+
+/// How long who comes after the deadline waits for a dialog that stays: an answer that was just given
+/// is on its way here. One system call of a program can be several requests of the kernel, and must
+/// not wait for as long each time.
+const GLANCE: Duration = Duration::from_millis(250);
+
+/// The same while nobody is being asked, as when a code is at STS.
+const LATE: Duration = Duration::from_secs(2);
+
 /// Nobody is asked until then.
 pub(super) struct Quiet {
     pub(super) until: Instant,
     pub(super) until_wall: SystemTime,
     because: AuthError,
+    ending: Ending,
+    /// Where keys were looked for in vain.
+    sources: Sources,
 }
 
 impl Quiet {
@@ -31,11 +47,11 @@ impl Quiet {
         !matches!(self.because, AuthError::Refused(_))
     }
 
-    /// What a request hears meanwhile: a fault as it was, and of a person's no until when.
+    /// What a request hears meanwhile: of a person's no until when, and the rest as it was.
     fn error(&self) -> AuthError {
-        match self.because.kind() {
-            Ending::Fault => self.because.clone(),
-            _ => AuthError::CoolingDown {
+        match self.ending {
+            Ending::Fault | Ending::Keys => self.because.clone(),
+            Ending::Person | Ending::Neither => AuthError::CoolingDown {
                 until: self.until_wall,
                 because: self.because.to_string(),
             },
@@ -59,6 +75,18 @@ pub(super) struct Flight {
     pub(super) task: AbortHandle,
 }
 
+impl Flight {
+    /// When somebody who comes at a moment gives up: together with all others, or soon after that if
+    /// they have already.
+    fn deadline_at(&self, now: Instant, patience: Duration) -> Instant {
+        if now < self.deadline {
+            return self.deadline;
+        }
+        let late = if self.panel.is_open() { GLANCE } else { LATE };
+        now + late.min(patience)
+    }
+}
+
 impl Sessions {
     /// Joins the renewal, starting one if need be.
     pub(super) async fn wait(
@@ -69,6 +97,7 @@ impl Sessions {
         let identity = (asker.identify)(asker.tid);
         let locks = self.state.lock().locks;
         loop {
+            self.look_for_other_keys().await;
             let mut ticket = {
                 let mut state = self.state.lock();
                 if state.ending {
@@ -168,13 +197,10 @@ impl Sessions {
         }
         let (id, deadline, outcome, threads) = match &mut state.flight {
             Some(flight) => {
-                let now = Instant::now();
-                if flight.deadline <= now {
-                    flight.deadline = now + self.patience.wait;
-                }
                 flight.waiters += 1;
+                let deadline = flight.deadline_at(Instant::now(), self.patience.wait);
                 // Somebody who asked for a session waits for as long as the dialog stays.
-                let deadline = (!on_purpose).then_some(flight.deadline);
+                let deadline = (!on_purpose).then_some(deadline);
                 let threads = flight.threads.clone();
                 (flight.id, deadline, flight.outcome.clone(), threads)
             }
@@ -199,10 +225,13 @@ impl Sessions {
         let sessions = Arc::clone(self);
         let panel = request.panel.clone();
         let threads = request.waiters.clone();
-        let login = self.login.login(request);
+        let (login, sources) = (self.login.login(request), self.login.sources());
+        let asked = panel.clone();
         let task = tokio::spawn(async move {
+            // Before the login, which may read what is replaced meanwhile.
+            let sources = sources.await;
             let result = login.await;
-            let outcome = sessions.land(id, result);
+            let outcome = sessions.land(id, result, asked.was_asked(), sources);
             sender.send_replace(Some(outcome));
         });
         Flight {
@@ -217,7 +246,13 @@ impl Sessions {
         }
     }
 
-    fn land(&self, id: u64, result: Result<Granted, AuthError>) -> Result<Arc<Session>, AuthError> {
+    fn land(
+        &self,
+        id: u64,
+        result: Result<Granted, AuthError>,
+        was_asked: bool,
+        sources: Sources,
+    ) -> Result<Arc<Session>, AuthError> {
         let mut state = self.state.lock();
         if state.flight.as_ref().is_some_and(|flight| flight.id == id) {
             state.flight = None;
@@ -241,12 +276,15 @@ impl Sessions {
                 state.quiet = None;
                 match session.expires {
                     Some(at) => tracing::info!("a new session lives until {}", wall_time(at)),
+                    None if session.credentials.session_token().is_some() => {
+                        tracing::info!("a new session, whose end was not told");
+                    }
                     None => tracing::info!("a new session, without an end"),
                 }
                 Ok(session)
             }
             Err(error) => {
-                self.cool_down(&mut state, &error);
+                self.cool_down(&mut state, &error, was_asked, sources);
                 tracing::warn!("no session: {error}");
                 Err(error)
             }
@@ -255,21 +293,45 @@ impl Sessions {
         outcome
     }
 
-    fn cool_down(&self, state: &mut State, because: &AuthError) {
-        let span = match because.kind() {
+    fn cool_down(&self, state: &mut State, because: &AuthError, was_asked: bool, sources: Sources) {
+        let first = self.patience.cool_down;
+        let ending = because.ending(was_asked);
+        let span = match ending {
             Ending::Person => {
-                let span = cool_down(self.patience.cool_down, state.refusals);
+                let span = cool_down(first, state.refusals);
                 state.refusals += 1;
                 span
             }
-            Ending::Fault => self.patience.cool_down.min(AFTER_FAULT),
+            Ending::Keys => first.min(AFTER_KEYS),
+            Ending::Fault => first.min(AFTER_FAULT),
             Ending::Neither => return,
         };
         state.quiet = Some(Quiet {
             until: Instant::now() + span,
             until_wall: self.clock.now() + span,
             because: because.clone(),
+            ending,
+            sources,
         });
+    }
+
+    /// Ends a pause after keys that were no good, if the files that they come from have changed.
+    async fn look_for_other_keys(&self) {
+        let tried = {
+            let state = self.state.lock();
+            let quiet = state.quiet.as_ref();
+            let quiet = quiet.filter(|quiet| quiet.ending == Ending::Keys);
+            quiet.map(|quiet| (quiet.until, quiet.sources.clone()))
+        };
+        let Some((until, sources)) = tried else {
+            return;
+        };
+        if until > Instant::now() && self.login.sources().await != sources {
+            let mut state = self.state.lock();
+            if state.quiet.as_ref().is_some_and(|q| q.until == until) {
+                state.quiet = None;
+            }
+        }
     }
 
     /// A waiter is gone before its renewal came to an end.

@@ -9,8 +9,9 @@ use secrecy::SecretString;
 use tokio::sync::oneshot;
 
 use super::super::prompt::{PromptError, Question};
-use super::flight::AFTER_FAULT;
+use super::flight::{AFTER_FAULT, AFTER_KEYS};
 use super::*;
+use crate::auth::sources::Sources;
 
 /// A wall clock that stands still until it is moved.
 #[derive(Debug, Default)]
@@ -31,6 +32,7 @@ struct ByHand {
     count: AtomicU64,
     at_hand: AtomicBool,
     forgotten: AtomicBool,
+    sources: Mutex<Sources>,
     age_limit: Mutex<Option<Duration>>,
 }
 
@@ -72,6 +74,11 @@ impl Login for ByHand {
     fn forget(&self) {
         self.forgotten.store(true, Ordering::SeqCst);
     }
+
+    fn sources(&self) -> BoxFuture<'static, Sources> {
+        let sources = self.sources.lock().clone();
+        async move { sources }.boxed()
+    }
 }
 
 /// Nobody is asked: the login itself is in the test's hand.
@@ -80,6 +87,28 @@ struct Nobody;
 impl Ask for Nobody {
     fn ask(&self, _: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
         async { Err(PromptError::Cancelled) }.boxed()
+    }
+}
+
+/// Somebody who does not answer.
+struct Silent;
+
+impl Ask for Silent {
+    fn ask(&self, _: Question) -> BoxFuture<'static, Result<SecretString, PromptError>> {
+        std::future::pending().boxed()
+    }
+}
+
+fn question() -> Question {
+    Question {
+        wish: crate::auth::prompt::Wish::Code,
+        title: String::new(),
+        description: String::new(),
+        error: None,
+        prompt: String::new(),
+        life: Duration::from_secs(300),
+        fresh_in: Duration::ZERO,
+        waiters: crate::auth::prompt::Waiters::default(),
     }
 }
 
@@ -337,16 +366,7 @@ async fn a_terminal_joins_an_open_dialog_and_one_answer_serves_all() {
     assert_eq!(scene.asked(), 1, "no second login");
     // The login that runs asks there as well.
     request.panel.joined().await;
-    let question = Question {
-        wish: crate::auth::prompt::Wish::Code,
-        title: String::new(),
-        description: String::new(),
-        error: None,
-        prompt: String::new(),
-        life: Duration::from_secs(300),
-        waiters: crate::auth::prompt::Waiters::default(),
-    };
-    assert!(request.panel.ask(&question).await.is_ok());
+    assert!(request.panel.ask(&question()).await.is_ok());
     assert_eq!(asked.load(Ordering::SeqCst), 1);
     assert!(answer.send(scene.granted(3600)).is_ok());
     assert!(asking.await.unwrap().is_ok());
@@ -449,6 +469,80 @@ async fn a_network_fault_is_told_as_it_is_and_keeps_quiet_for_seconds_only() {
     assert_eq!(scene.asked(), 1);
     tokio::time::sleep(AFTER_FAULT).await;
     scene.open().await;
+}
+
+/// A login that fails although nobody was asked.
+async fn keys_fail(scene: &Scene) {
+    let waiter = scene.waiter();
+    let (_, answer) = scene.question().await;
+    let error = AuthError::Refused("no such command".to_owned());
+    assert!(answer.send(Err(error)).is_ok());
+    assert!(waiter.await.unwrap().is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_need_no_code_are_tried_again_after_seconds_however_often_they_fail() {
+    let scene = scene();
+    for times in 1..=5 {
+        keys_fail(&scene).await;
+        let next = scene.waiter().await.unwrap();
+        assert!(matches!(next, Err(AuthError::Refused(_))), "as it was");
+        assert_eq!(scene.asked(), times);
+        tokio::time::sleep(AFTER_KEYS).await;
+    }
+    scene.open().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_are_tried_again_at_once_when_their_file_has_changed() {
+    let scene = scene();
+    keys_fail(&scene).await;
+    *scene.login.sources.lock() = Sources::of_test(1);
+    scene.open().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_no_of_sts_to_a_persons_code_is_not_asked_again_for_a_changed_file() {
+    let scene = scene();
+    let waiter = scene.waiter();
+    let (request, answer) = scene.question().await;
+    let _ = request.panel.ask(&question()).await;
+    let error = AuthError::Refused("not allowed".to_owned());
+    assert!(answer.send(Err(error)).is_ok());
+    assert!(waiter.await.unwrap().is_err());
+    *scene.login.sources.lock() = Sources::of_test(1);
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    let next = scene.waiter().await.unwrap();
+    assert!(matches!(next, Err(AuthError::CoolingDown { .. })));
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    scene.open().await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_comes_after_the_deadline_fails_soon_and_the_dialog_stays() {
+    let scene = scene();
+    let first = scene.waiter();
+    let (request, answer) = scene.question().await;
+    let panel = request.panel.clone();
+    panel.join(Arc::new(Silent));
+    let asking = tokio::spawn(async move { panel.ask(&question()).await });
+    assert!(matches!(first.await.unwrap(), Err(AuthError::TimedOut)));
+    // `cd` is several requests of the kernel, one after the other.
+    let start = Instant::now();
+    for _ in 0..6 {
+        let late = scene.waiter().await.unwrap();
+        assert!(matches!(late, Err(AuthError::TimedOut)));
+    }
+    assert!(start.elapsed() < Duration::from_secs(5));
+    assert!(!answer.is_closed(), "the dialog is gone");
+    assert_eq!(scene.asked(), 1);
+    // It is answered late, and the code is at STS: that is worth a moment.
+    asking.abort();
+    scene.settle().await;
+    let late = scene.waiter();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert!(answer.send(scene.granted(3600)).is_ok());
+    assert!(late.await.unwrap().is_ok());
 }
 
 #[tokio::test(start_paused = true)]

@@ -76,6 +76,11 @@ impl Cache {
         Ok(Self(directory.join(format!("{name}.json"))))
     }
 
+    /// Where it is.
+    pub(super) fn into_path(self) -> PathBuf {
+        self.0
+    }
+
     /// The token that is there, alive or not.
     pub(super) fn read(&self) -> Option<Token> {
         let mut text = Zeroizing::new(String::new());

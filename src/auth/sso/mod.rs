@@ -84,6 +84,11 @@ pub(crate) fn is_signed_in(profile: &SsoProfile, now: SystemTime) -> bool {
     token.is_some_and(|token| token.is_alive(now) || token.can_refresh(now))
 }
 
+/// The file that the profile's token is kept in, if there is a place for it.
+pub(crate) fn token_file(profile: &SsoProfile) -> Option<std::path::PathBuf> {
+    Cache::of(profile).ok().map(Cache::into_path)
+}
+
 /// A token of the cache that is not the refused one, refreshed if it is about to end.
 async fn usable(
     aws: &Arc<Aws>,
