@@ -55,6 +55,13 @@ pub(crate) struct Urls {
     pub(crate) imds: Option<String>,
 }
 
+impl Endpoints {
+    /// Whether the bucket is at AWS itself.
+    pub(crate) fn is_s3_of_aws(&self) -> bool {
+        self.urls.s3.as_deref().is_none_or(is_aws)
+    }
+}
+
 /// The parts that every client of a service is built with.
 #[derive(Debug)]
 pub(crate) struct Aws {

@@ -5,8 +5,8 @@ use aws_credential_types::Credentials;
 use super::report::Outcome;
 use super::{Check, Told};
 use crate::auth::iam;
-use crate::auth::identity::Origin;
 use crate::auth::identity::serial::is_passkey;
+use crate::auth::identity::{Origin, Way};
 use crate::auth::sts::{Caller, StsError};
 use crate::store::failure::Kind;
 use crate::store::inspect::{Inspector, Tried};
@@ -15,6 +15,16 @@ use crate::words::tame;
 /// How to get a device that gives codes.
 const ADD_DEVICE: &str = "add an authenticator app: IAM console, Security credentials, Assign MFA \
                           device";
+
+/// Whose keys they are.
+pub(super) enum Who {
+    /// Somebody's.
+    Known(Caller),
+    /// Nobody tells.
+    Untold,
+    /// They are no good.
+    Nobody,
+}
 
 impl Check {
     pub(super) fn keys(&mut self, keys: Option<&Credentials>) -> Told {
@@ -27,7 +37,10 @@ impl Check {
             ),
             (_, Some(_)) => (
                 Outcome::Note,
-                format!("{name}: temporary keys, which are used as they are: no code can add MFA"),
+                format!(
+                    "{name}: temporary keys, which are used as they are: whether they carry MFA \
+                     depends on how they were got, and no code can add it"
+                ),
             ),
             (Origin::Sso(sso), _) => (
                 Outcome::Note,
@@ -38,10 +51,31 @@ impl Check {
         self.tell("keys", outcome, text, None)
     }
 
-    /// Who the keys belong to; `None` if they are no good.
-    pub(super) async fn identity(&mut self, keys: &Credentials) -> std::io::Result<Option<Caller>> {
-        let (outcome, text, fix, caller) = match self.sts.caller(keys).await {
-            Ok(caller) => (Outcome::Ok, caller.arn.clone(), None, Some(caller)),
+    /// Who the keys belong to.
+    pub(super) async fn identity(&mut self, keys: &Credentials) -> std::io::Result<Who> {
+        let needs_sts = self.needs_sts(keys);
+        if !needs_sts && self.has_no_sts() {
+            let text = "not asked: this store has no STS, as far as is said (--sts-endpoint-url), and \
+                        keys that are used as they are need none";
+            self.tell("who", Outcome::Unknown, text.to_owned(), None)?;
+            return Ok(Who::Untold);
+        }
+        let (outcome, text, fix, who) = match self.sts.caller(keys).await {
+            Ok(caller) => (Outcome::Ok, caller.arn.clone(), None, Who::Known(caller)),
+            // Other stores may not know the question; the keys may be as good as any.
+            Err(StsError::Unsupported(_)) => (
+                Outcome::Unknown,
+                "this store does not tell whose keys they are".to_owned(),
+                None,
+                Who::Untold,
+            ),
+            // Where there is no STS, anything may answer in its place.
+            Err(error) if !needs_sts && !self.aws.endpoints.is_s3_of_aws() => (
+                Outcome::Unknown,
+                format!("not told, and keys that are used as they are need no STS: {error}"),
+                None,
+                Who::Untold,
+            ),
             Err(StsError::UnknownKey) => (
                 Outcome::Problem,
                 format!(
@@ -53,31 +87,18 @@ impl Check {
                      one, then `aws configure`"
                         .to_owned(),
                 ),
-                None,
+                Who::Nobody,
             ),
             Err(StsError::Ended) => (
                 Outcome::Problem,
                 "the keys are temporary, and have expired".to_owned(),
                 Some("get new ones, or name the profile with the long-term keys".to_owned()),
-                None,
+                Who::Nobody,
             ),
-            Err(error @ (StsError::Unreachable { .. } | StsError::Unavailable(_))) => {
-                (Outcome::Problem, error.to_string(), None, None)
-            }
-            // Other stores may not know the question; the keys may be as good as any.
-            Err(StsError::Unsupported(_)) => (
-                Outcome::Unknown,
-                "this store does not tell whose keys they are".to_owned(),
-                None,
-                Some(Caller {
-                    arn: String::new(),
-                    account: String::new(),
-                }),
-            ),
-            Err(error) => (Outcome::Problem, error.to_string(), None, None),
+            Err(error) => (Outcome::Problem, error.to_string(), None, Who::Nobody),
         };
         self.tell("who", outcome, text, fix)?;
-        Ok(caller)
+        Ok(who)
     }
 
     pub(super) fn clock(&mut self) -> Told {
@@ -169,7 +190,19 @@ impl Check {
     pub(super) async fn without_mfa(&mut self, keys: &Credentials) -> std::io::Result<Tried> {
         let inspector = Inspector::new(&self.endpoint, &self.bucket, keys).await;
         let tried = inspector.list(&self.prefix).await;
+        let is_doubtful = match &tried {
+            Tried::Denied(_) => {
+                let doubt = Inspector::doubt(&self.endpoint, &self.bucket, keys, &self.prefix);
+                doubt.await.is_some()
+            }
+            _ => false,
+        };
         let (outcome, text, fix) = match &tried {
+            Tried::Allowed if self.access.identity.way == Way::Plain => (
+                Outcome::Note,
+                "the keys get in as they are: this bucket does not demand MFA of them".to_owned(),
+                None,
+            ),
             Tried::Allowed => {
                 let advice = format!(
                     "to demand MFA of everybody: s3mfa-mount policy {} --kind bucket",
@@ -182,6 +215,11 @@ impl Check {
                     Some(advice),
                 )
             }
+            Tried::Denied(_) if is_doubtful => (
+                Outcome::Unknown,
+                "denied, in the words that this store has for a wrong secret as well".to_owned(),
+                None,
+            ),
             Tried::Denied(_) => (Outcome::Ok, "refused, as it should be".to_owned(), None),
             Tried::Failed(failure) => (
                 Outcome::Problem,
@@ -195,7 +233,7 @@ impl Check {
             ),
         };
         self.tell("without MFA", outcome, text, fix)?;
-        if matches!(tried, Tried::Denied(_)) {
+        if matches!(tried, Tried::Denied(_)) && !self.has_no_sts() {
             self.session_without_mfa(keys).await?;
         }
         Ok(tried)

@@ -2,10 +2,32 @@
 
 use super::report::Outcome;
 use super::{Check, Told};
-use crate::auth::Asker;
+use crate::auth::{Asker, Rung};
+use crate::mount::wrong_secret;
 use crate::store::inspect::{Inspector, Tried};
 use crate::store::policy::{self, Rule, Test};
 use crate::store::{Query, StoreError};
+
+/// Whether a session carries MFA to S3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mfa {
+    Carried,
+    None,
+    Untold,
+}
+
+/// Whether who may list what is under a prefix has given a code, if these are the policy's rules: it
+/// denies that to temporary keys without MFA.
+fn demand_mfa(rules: &[Rule], prefix: &str) -> bool {
+    let tests_sessions = |rule: &&Rule| {
+        matches!(
+            rule.test,
+            Test::NoAge | Test::NotPresent | Test::NotPresentWhereItExists
+        )
+    };
+    let mut rules = rules.iter().filter(tests_sessions);
+    rules.any(|rule| rule.denies && prefix.starts_with(&rule.prefix))
+}
 
 impl Check {
     /// Logs in, and tries what the session opens.
@@ -29,16 +51,24 @@ impl Check {
             return self.tell("session", Outcome::Problem, text, None);
         };
         self.is_authentication = self.sessions.is_without_device();
-        if is_unknown && let Some(session) = self.sessions.live() {
+        let session = self.sessions.live();
+        if is_unknown && let Some(session) = &session {
             self.identity(&session.credentials).await?;
             self.clock()?;
         }
         let rung = self.sessions.rung();
-        let name = rung.map_or("none", crate::auth::Rung::name);
-        let has_mfa = rung.is_some_and(crate::auth::Rung::has_mfa);
-        let carries = match has_mfa {
-            true => "which carries MFA to S3",
-            false => "which carries no MFA to S3",
+        let name = rung.map_or("none", Rung::name);
+        let is_temporary = session.is_some_and(|s| s.credentials.session_token().is_some());
+        let mfa = match rung {
+            Some(rung) if rung.has_mfa() => Mfa::Carried,
+            // Somebody else has got them, perhaps with a code.
+            Some(Rung::Plain) if is_temporary => Mfa::Untold,
+            _ => Mfa::None,
+        };
+        let carries = match mfa {
+            Mfa::Carried => "which carries MFA to S3",
+            Mfa::None => "which carries no MFA to S3",
+            Mfa::Untold => "temporary keys, which may carry MFA to S3 or not",
         };
         self.tell("session", Outcome::Ok, format!("{name}, {carries}"), None)?;
         let inspector = Inspector::of(&lease);
@@ -53,7 +83,16 @@ impl Check {
         };
         let get = inspector.get(&self.absent).await;
         let may_enter = list.is_allowed() || get.is_allowed();
-        self.entrance(&list, &get, &rules, has_mfa)?;
+        if !may_enter && let Some(said) = self.gate.doubt(&self.prefix).await {
+            self.is_authentication = true;
+            let text = wrong_secret(&self.access.identity.profile, &said);
+            return self.tell("secret", Outcome::Problem, text, None);
+        }
+        if mfa == Mfa::Untold && list.is_allowed() && demand_mfa(&rules, &self.prefix) {
+            let text = "carried by these keys: the policy that demands it lets them in";
+            self.tell("MFA", Outcome::Ok, text.to_owned(), None)?;
+        }
+        self.entrance(&list, &get, &rules, mfa)?;
         if !may_enter {
             return Ok(());
         }
@@ -114,7 +153,7 @@ impl Check {
         Ok(rules)
     }
 
-    fn entrance(&mut self, list: &Tried, get: &Tried, rules: &[Rule], has_mfa: bool) -> Told {
+    fn entrance(&mut self, list: &Tried, get: &Tried, rules: &[Rule], mfa: Mfa) -> Told {
         match (list, get) {
             (Tried::Allowed, _) => self.tell("list", Outcome::Ok, "allowed".to_owned(), None)?,
             (Tried::Denied(_), Tried::Allowed) => self.tell(
@@ -133,28 +172,33 @@ impl Check {
                 // AWS's words: IAM user guide, "Troubleshoot access denied error messages".
                 let is_missing = text.contains("because no identity-based policy allows");
                 let is_own = text.contains("explicit deny in an identity-based policy");
-                let fix = match (has_mfa, wants_mfa) {
+                let fix = match (mfa, wants_mfa) {
                     _ if is_missing => format!(
                         "nothing allows it: add s3:ListBucket on {0} and s3:GetObject on {0}/* to the \
                          policy of the user or role that is named",
                         self.arn()
                     ),
-                    (true, _) if is_own => {
+                    (Mfa::Carried, _) if is_own => {
                         "the user's or role's own policy denies it, with MFA as well: its statements \
                          with Deny"
                             .to_owned()
                     }
-                    (true, _) => format!(
+                    (Mfa::Carried, _) => format!(
                         "it denies this session with MFA as well: its policy, or the user's, locks \
                          you out. A user with s3:PutBucketPolicy, or else the account's root user, \
                          can mend it: aws s3api delete-bucket-policy --bucket {}",
                         self.bucket
                     ),
-                    (false, true) => "it wants MFA, which this session does not carry: use the \
+                    (Mfa::None, true) => "it wants MFA, which this session does not carry: use the \
                                       long-term keys of a user with an MFA device (mfa_serial in \
                                       the profile)"
                         .to_owned(),
-                    (false, false) => {
+                    (Mfa::Untold, _) => "it wants MFA most likely, which these keys do not carry: whoever \
+                                         got them can get new ones with a code (GetSessionToken). Or \
+                                         name the profile with the long-term keys of a user with an \
+                                         MFA device"
+                        .to_owned(),
+                    (Mfa::None, false) => {
                         "it wants MFA most likely, which this session does not carry: \
                                        the long-term keys of a user with an MFA device (see \
                                        `device`) are asked for a code. If not, allow s3:ListBucket \

@@ -11,11 +11,12 @@ mod report;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use aws_credential_types::Credentials;
 use clap::CommandFactory;
 
 use crate::access::{Entry, Purpose};
 use crate::auth::Sessions;
-use crate::auth::identity::Origin;
+use crate::auth::identity::{Origin, Way};
 use crate::auth::origin;
 use crate::auth::sts::Sts;
 use crate::aws::Aws;
@@ -28,6 +29,7 @@ use crate::store::inspect::Tried;
 use crate::store::limit::Limit;
 use crate::store::s3::Endpoint;
 use crate::store::write::Settings;
+use access::Who;
 use report::{Outcome, Report, Step};
 
 /// Checks a bucket and prints what was found.
@@ -173,25 +175,44 @@ impl Check {
         let mut caller = None;
         if let Some(keys) = &keys {
             match self.identity(keys).await? {
-                Some(found) => caller = Some(found),
+                Who::Known(found) => caller = Some(found),
+                Who::Untold => {}
                 // Without a good key nothing else can be said.
-                None => return Ok(()),
+                Who::Nobody => return Ok(()),
             }
-        }
-        if caller.is_some() {
             self.clock()?;
         }
-        let long_term = keys.filter(|keys| keys.session_token().is_none());
+        let long_term = keys.as_ref().filter(|keys| keys.session_token().is_none());
         let mut without = None;
-        if let Some(keys) = &long_term {
-            self.device(keys, caller.as_ref()).await?;
+        if let Some(keys) = long_term {
+            if self.access.identity.way != Way::Plain {
+                self.device(keys, caller.as_ref()).await?;
+            }
             without = Some(self.without_mfa(keys).await?);
         }
         if let Some(Tried::Failed(_)) = without {
             self.is_authentication = false;
             return Ok(());
         }
-        self.session(caller.is_none()).await
+        self.session(keys.is_none()).await
+    }
+
+    /// Whether a session of these keys is STS's to grant. Keys that are used as they are need none, and
+    /// many a store has none.
+    fn needs_sts(&self, keys: &Credentials) -> bool {
+        let identity = &self.access.identity;
+        let is_long_term = keys.session_token().is_none();
+        match identity.way {
+            Way::Plain => false,
+            Way::Auto => !identity.roles.is_empty() || (is_long_term && identity.serial.is_some()),
+            _ => true,
+        }
+    }
+
+    /// Whether there is no STS that could know the keys: AWS's own knows none of another store.
+    fn has_no_sts(&self) -> bool {
+        let endpoints = &self.aws.endpoints;
+        !endpoints.is_s3_of_aws() && endpoints.urls.sts.is_none()
     }
 
     fn tell(

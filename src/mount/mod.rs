@@ -191,6 +191,10 @@ async fn first_session(
         }
         // Listing is not everything: a policy may allow reading alone.
         Err(StoreError::Denied(text)) => {
+            if let Some(said) = bucket.doubt(&config.prefix).await {
+                let profile = &config.access.identity.profile;
+                return Err(MountError::Auth(wrong_secret(profile, &said)));
+            }
             tracing::warn!(
                 "{} cannot be listed with this session ({text}); mounted all the same, because \
                  single files may be readable",
@@ -213,6 +217,15 @@ async fn first_session(
             config.bucket
         ))),
     }
+}
+
+/// What is said of keys of which nothing shows that their secret is right.
+pub(crate) fn wrong_secret(profile: &str, said: &str) -> String {
+    format!(
+        "nothing works with the keys of {profile:?}, and the store says the same to a secret that is \
+         certainly wrong ({said}). Next: compare aws_access_key_id and aws_secret_access_key with what \
+         the store has given out; if they are right, they have no permission in this bucket"
+    )
 }
 
 /// Whether a bucket that may not be listed may not be read either. An absent key tells: who may read

@@ -10,6 +10,7 @@ use parking_lot::{Mutex, RwLock};
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::failure::{Failure, Kind};
+use super::inspect::Inspector;
 use super::listing::Dialect;
 use super::s3::{Body, Endpoint, S3};
 use super::support::Support;
@@ -243,6 +244,17 @@ impl Bucket {
     /// A lease on the live session, if there is one: for what must never wait for a person.
     pub(crate) fn lease(&self) -> Option<Lease> {
         self.sessions.live().map(|session| self.sign_with(session))
+    }
+
+    /// Whether nothing shows that the secret of the live session's keys is right, where they are used as
+    /// they are: see [`Inspector::doubt`]. A session of STS was granted to a right one.
+    pub(crate) async fn doubt(&self, prefix: &str) -> Option<String> {
+        let session = self.sessions.live()?;
+        if session.rung != Rung::Plain || self.evidence.lock().is_accepted(session.generation) {
+            return None;
+        }
+        let endpoint = self.endpoint.read().clone();
+        Inspector::doubt(&endpoint, &self.name, &session.credentials, prefix).await
     }
 
     /// Whether there is a session, or one is to be had without anybody being asked.

@@ -80,6 +80,11 @@ impl Failure {
         }
     }
 
+    /// What S3 said, without the number of the request, which is another one each time.
+    pub(crate) fn said(&self) -> &str {
+        self.text.split(" (request ").next().unwrap_or_default()
+    }
+
     /// Reads what the SDK hands back.
     pub(crate) fn read<E>(generation: Generation, error: &SdkError<E, HttpResponse>) -> Self
     where

@@ -15,6 +15,9 @@ use super::write::{Condition, Header};
 use super::{Lease, Query};
 use crate::auth::{Generation, Rung, Session};
 
+/// A secret that nobody has.
+const FORGED: &str = "0000000000000000000000000000000000000000";
+
 /// A bucket, and the keys that it is looked at with.
 pub(crate) struct Inspector {
     s3: S3,
@@ -79,6 +82,41 @@ impl Inspector {
             }
             _ => inspector,
         }
+    }
+
+    /// Whether the store says no to these keys as it does to the same access key with a secret that is
+    /// certainly another: then nothing shows that theirs is right. Returns what it says.
+    ///
+    /// Some stores have one `AccessDenied` for both (seen at Garage 2.5 and Ceph). AWS has not, and is
+    /// not asked.
+    pub(crate) async fn doubt(
+        endpoint: &Endpoint,
+        bucket: &str,
+        keys: &Credentials,
+        prefix: &str,
+    ) -> Option<String> {
+        if endpoint.aws.endpoints.is_s3_of_aws() {
+            return None;
+        }
+        let forged = Credentials::new(
+            keys.access_key_id(),
+            FORGED,
+            keys.session_token().map(str::to_owned),
+            None,
+            "a secret that is wrong",
+        );
+        let query = Query {
+            prefix: prefix.to_owned(),
+            limit: Some(1),
+            ..Query::default()
+        };
+        let answer = async |keys: &Credentials| {
+            let inspector = Self::new(endpoint, bucket, keys).await;
+            inspector.s3.list(&query).await.err()
+        };
+        let (ours, theirs) = (answer(keys).await?, answer(&forged).await?);
+        let is_no = |failure: &Failure| matches!(failure.kind, Kind::Denied | Kind::Bare);
+        (is_no(&ours) && ours.said() == theirs.said()).then(|| ours.said().to_owned())
     }
 
     /// Will sign with a mount's session.
