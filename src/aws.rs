@@ -185,7 +185,10 @@ impl Intercept for Timekeeper {
             } else {
                 Word::Passing
             };
-            self.0.hear(date, SystemTime::now(), word);
+            let headers = response.headers();
+            let id = headers.get("x-amz-request-id");
+            let id = id.or_else(|| headers.get("x-amzn-requestid"));
+            self.0.hear(date, SystemTime::now(), word, id);
         }
         Ok(())
     }

@@ -30,8 +30,12 @@ pub(crate) trait Clock: Debug + Send + Sync + 'static {
 /// For how long answers that agree with the present correction speak for it.
 const TRUSTED_FOR: Duration = Duration::from_secs(60);
 
-/// The most answers that speak for the present correction.
-const MOST_TRUST: u32 = 3;
+/// How many answers must agree on another time of day.
+const AGREED: u32 = 2;
+
+/// How many must when the one before them has agreed with the present one: the wrong node of a pool may
+/// answer twice.
+const AGREED_AGAINST_OTHERS: u32 = 3;
 
 /// The machine's clock, corrected by what servers say the time is.
 ///
@@ -53,9 +57,7 @@ struct Hands {
 /// What answers have said of late.
 #[derive(Debug, Default)]
 struct Heard {
-    /// How many have agreed with the present correction in a row, up to [`MOST_TRUST`].
-    trust: u32,
-    /// When the last one did, by the machine's clock.
+    /// When one has last agreed with the present correction, by the machine's clock.
     agreed: Option<SystemTime>,
     /// What the last ones said instead.
     rumour: Option<Rumour>,
@@ -66,8 +68,10 @@ struct Heard {
 struct Rumour {
     /// How many milliseconds the server would be ahead.
     ahead: i64,
-    /// The last `Date` that said so. A later answer that repeats it is a copy.
+    /// The last `Date` that said so, and the id of the request that it answered. An answer that
+    /// repeats both is a copy.
     date: SystemTime,
+    request: Option<String>,
     /// How many have said so.
     voices: u32,
 }
@@ -85,9 +89,16 @@ impl ServerClock {
     /// Hears the server's time, at a moment of the machine's clock. Returns whether that changed
     /// anything.
     ///
-    /// A word in passing changes something when the next one agrees with it; when answers have
-    /// agreed with the present correction within the last minute, it takes as many more.
-    pub(crate) fn hear(&self, server: SystemTime, machine: SystemTime, word: Word) -> bool {
+    /// A word in passing changes something when the next answer agrees with it, which must be one to
+    /// another request; when one has agreed with the present correction within the last minute, it
+    /// takes one more.
+    pub(crate) fn hear(
+        &self,
+        server: SystemTime,
+        machine: SystemTime,
+        word: Word,
+        request: Option<&str>,
+    ) -> bool {
         let apart = |a: i64, b: i64| Duration::from_millis(a.saturating_sub(b).unsigned_abs());
         let agrees = |a: i64, b: i64| apart(a, b) < TOLERANCE;
         let ahead = difference(server, machine);
@@ -97,20 +108,26 @@ impl ServerClock {
         // Back to no correction is a change, however small.
         if agrees(ahead, present) && (ahead != 0 || present == 0) {
             heard.rumour = None;
-            heard.trust = (heard.trust + 1).min(MOST_TRUST);
             heard.agreed = Some(machine);
             return false;
         }
         let is_trusted = heard
             .agreed
             .is_some_and(|at| apart(difference(machine, at), 0) < TRUSTED_FOR);
-        let needed = 2 + if is_trusted { heard.trust } else { 0 };
+        let needed = if is_trusted {
+            AGREED_AGAINST_OTHERS
+        } else {
+            AGREED
+        };
         let before = heard
             .rumour
             .take()
             .filter(|rumour| agrees(ahead, rumour.ahead));
         let voices = match &before {
             Some(rumour) if server > rumour.date => rumour.voices + 1,
+            Some(rumour) if request.is_some() && request != rumour.request.as_deref() => {
+                rumour.voices + 1
+            }
             Some(rumour) => rumour.voices,
             None => 1,
         };
@@ -118,6 +135,7 @@ impl ServerClock {
             heard.rumour = Some(Rumour {
                 ahead,
                 date: before.map_or(server, |rumour| rumour.date.max(server)),
+                request: request.map(str::to_owned),
                 voices,
             });
             return false;
@@ -227,7 +245,7 @@ mod tests {
     fn a_second_of_latency_is_no_wrong_clock() {
         let clock = ServerClock::default();
         let machine = SystemTime::now();
-        assert!(!clock.hear(machine - 2 * SECOND, machine, Word::Refusal));
+        assert!(!clock.hear(machine - 2 * SECOND, machine, Word::Refusal, None));
         assert_eq!(clock.complaint(), "");
     }
 
@@ -235,15 +253,15 @@ mod tests {
     fn a_wrong_clock_that_requests_are_refused_for_is_corrected_and_told_in_words() {
         let clock = ServerClock::default();
         let machine = SystemTime::now();
-        assert!(clock.hear(machine + TWENTY, machine, Word::Refusal));
+        assert!(clock.hear(machine + TWENTY, machine, Word::Refusal, None));
         assert!(Clock::now(&clock) >= machine + TWENTY);
         assert!(clock.complaint().contains("20 minutes behind AWS's"));
         // The same again is no news.
-        assert!(!clock.hear(machine + TWENTY, machine, Word::Refusal));
-        assert!(clock.hear(machine - TWENTY, machine, Word::Refusal));
+        assert!(!clock.hear(machine + TWENTY, machine, Word::Refusal, None));
+        assert!(clock.hear(machine - TWENTY, machine, Word::Refusal, None));
         assert!(clock.complaint().contains("20 minutes ahead of AWS's"));
         // Somebody has set the clock.
-        assert!(clock.hear(machine, machine, Word::Refusal));
+        assert!(clock.hear(machine, machine, Word::Refusal, None));
         assert_eq!(clock.complaint(), "");
     }
 
@@ -256,10 +274,10 @@ mod tests {
                 ..0 => at - Duration::from_secs(600),
                 _ => at + Duration::from_secs(600),
             };
-            assert!(!clock.hear(server(machine), machine, Word::Passing));
+            assert!(!clock.hear(server(machine), machine, Word::Passing, None));
             assert_eq!(clock.seconds_ahead(), 0);
             let later = machine + SECOND;
-            assert!(clock.hear(server(later), later, Word::Passing));
+            assert!(clock.hear(server(later), later, Word::Passing, None));
             assert_eq!(clock.seconds_ahead(), offset);
         }
     }
@@ -271,7 +289,7 @@ mod tests {
         let date = machine + YEAR;
         for millis in 0..50 {
             let at = machine + Duration::from_millis(100 * millis);
-            assert!(!clock.hear(date, at, Word::Passing), "{millis}");
+            assert!(!clock.hear(date, at, Word::Passing, None), "{millis}");
         }
     }
 
@@ -285,7 +303,10 @@ mod tests {
                 // Now and then it answers twice in a row.
                 let is_off = answer % 10 == 9 || answer % 100 == 0;
                 let date = if is_off { at + YEAR } else { at };
-                assert!(!clock.hear(date, at, Word::Passing), "{first} {answer}");
+                assert!(
+                    !clock.hear(date, at, Word::Passing, None),
+                    "{first} {answer}"
+                );
             }
         }
     }
@@ -296,13 +317,13 @@ mod tests {
         let machine = SystemTime::now();
         for answer in 0..100 {
             let at = machine + answer * SECOND;
-            clock.hear(at, at, Word::Passing);
+            clock.hear(at, at, Word::Passing, None);
         }
         // The machine is an hour ahead from now on.
         let hour = Duration::from_secs(3600);
         let moved = (100..110).position(|answer| {
             let at = machine + answer * SECOND;
-            clock.hear(at, at + hour, Word::Passing)
+            clock.hear(at, at + hour, Word::Passing, None)
         });
         assert_eq!(moved, Some(1));
         assert_eq!(clock.seconds_ahead(), -3600);
