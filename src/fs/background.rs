@@ -93,9 +93,8 @@ pub(super) fn is_background(kept: &str, command: impl FnOnce() -> Vec<u8>) -> bo
     }
     let command = command();
     let mut words = command.split(|byte| *byte == 0).take(2);
-    let mut has_word = |of: &dyn Fn(&str) -> bool| {
-        words.any(|word| std::str::from_utf8(word).is_ok_and(|word| of(word)))
-    };
+    let mut has_word =
+        |of: &dyn Fn(&str) -> bool| words.any(|word| std::str::from_utf8(word).is_ok_and(of));
     match is_worker {
         true => !has_word(&|word| word.ends_with(FILES)),
         // The name was cut: the whole of it is that of the program, or of the script that it runs.
