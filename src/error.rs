@@ -28,7 +28,7 @@ pub(crate) fn errno(error: &FsError) -> i32 {
         FsError::BadHandle => libc::EBADF,
         FsError::LockHeld => libc::EAGAIN,
         FsError::NoLocks(_) => libc::ENOLCK,
-        FsError::Interrupted => libc::EINTR,
+        FsError::Interrupted | FsError::GivenUp => libc::EINTR,
         FsError::TookTooLong => libc::ETIMEDOUT,
         FsError::Store(error) => match error {
             StoreError::NotFound => libc::ENOENT,

@@ -227,17 +227,15 @@ impl FileSystem {
 
     /// A draft whose name is gone is stored nowhere.
     pub(super) fn let_fall(self: &Arc<Self>, draft: &Arc<Draft>) {
-        let (upload, before) = {
+        let before = {
             let mut state = draft.state();
             state.fate = Fate::Unlinked;
-            (state.upload.take(), state.before.take())
+            state.before.take()
         };
         if let Some(before) = before {
             self.throw_out(before);
         }
-        if let Some(upload) = upload {
-            self.throw_away(&upload);
-        }
+        self.give_up_on(draft);
         if !self.files.lock().any(|file| file.number == draft.number) {
             self.retire(draft);
         }

@@ -18,7 +18,7 @@ use std::time::SystemTime;
 
 use parking_lot::{Mutex, MutexGuard};
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::FsError;
 use super::extents::{Extents, From as Origin};
@@ -56,6 +56,8 @@ pub(crate) struct Draft {
     state: Mutex<State>,
     /// Counts the parts that were sent ahead, or failed to be.
     pub(super) ahead: watch::Sender<u64>,
+    /// Counts how often parts that are being sent ahead became useless.
+    pub(super) useless: watch::Sender<u64>,
 }
 
 /// The changing part of a draft.
@@ -108,6 +110,12 @@ pub(crate) struct State {
     pub(super) frozen: Option<u64>,
     /// What was written beside it.
     pub(super) over: Option<Over>,
+    /// Has the flight be given up; `None` if nothing is being stored, or that cannot be given up.
+    pub(super) stop: Option<oneshot::Sender<()>>,
+    /// Who holds the draft next: see [`Draft::seize`].
+    pub(super) heir: Option<watch::Receiver<Outcome>>,
+    /// A request was sent that makes the object, and it is not known whether it has.
+    pub(super) asked: bool,
     /// Why it could not be stored last time.
     pub(super) failed: Option<String>,
     /// That reason may pass by itself.
@@ -207,6 +215,9 @@ impl State {
             flight: None,
             frozen: None,
             over: None,
+            stop: None,
+            heir: None,
+            asked: false,
             failed: None,
             may_pass: false,
             before: None,
@@ -391,6 +402,7 @@ impl Draft {
             file,
             state: Mutex::new(state),
             ahead: watch::Sender::new(0),
+            useless: watch::Sender::new(0),
         }
     }
 
@@ -439,7 +451,7 @@ impl Draft {
         self.edit(|state| state.flight = Some(flight)).await;
         Held {
             draft: Arc::clone(self),
-            _land: land,
+            land,
         }
     }
 
@@ -453,8 +465,33 @@ impl Draft {
         state.flight = Some(flight);
         Some(Held {
             draft: Arc::clone(self),
-            _land: land,
+            land,
         })
+    }
+
+    /// The same at once: what is being stored is given up, wherever that can be. What S3 has of it
+    /// stays as long as the draft may be stored after all.
+    pub(super) async fn seize(self: &Arc<Self>) -> Held {
+        let (land, flight) = watch::channel(None);
+        // From here on it is taken back if nobody waits for this any more.
+        let held = Held {
+            draft: Arc::clone(self),
+            land,
+        };
+        let given_up = {
+            let mut state = self.state.lock();
+            state.stop.take().and_then(|stop| {
+                state.heir = Some(flight.clone());
+                // It may have landed just now: then this one has it all the same.
+                let _ = stop.send(());
+                state.flight.clone()
+            })
+        };
+        match given_up {
+            Some(mut flight) => drop(flight.wait_for(Option::is_some).await),
+            None => self.edit(|state| state.flight = Some(flight)).await,
+        }
+        held
     }
 }
 
@@ -464,7 +501,7 @@ impl Draft {
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) draft: Arc<Draft>,
-    _land: watch::Sender<Outcome>,
+    land: watch::Sender<Outcome>,
 }
 
 impl Held {
@@ -480,7 +517,13 @@ impl Held {
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.draft.state().landed();
+        let mine = self.land.subscribe();
+        let is_mine = |flight: &watch::Receiver<Outcome>| flight.same_channel(&mine);
+        let mut state = self.draft.state();
+        if state.flight.as_ref().is_some_and(is_mine) {
+            state.landed();
+        }
+        state.heir.take_if(|heir| is_mine(heir));
     }
 }
 

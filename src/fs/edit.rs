@@ -3,7 +3,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::draft::{Draft, Fate, Record, State};
+use super::draft::{Draft, Fate, Held, Record, State};
 use super::extents::{From as Origin, Piece};
 use super::over::{self, IN_OVER, Written};
 use super::pages::PAGE;
@@ -202,6 +202,23 @@ impl FileSystem {
         draft: &Arc<Draft>,
         change: impl FnOnce(&mut State) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
+        self.change_bytes_of(draft, None, change).await
+    }
+
+    /// The same for a draft that is held by who changes it, if it is.
+    async fn change_bytes_of(
+        self: &Arc<Self>,
+        draft: &Arc<Draft>,
+        held: Option<Held>,
+        change: impl FnOnce(&mut State) -> Result<(), FsError>,
+    ) -> Result<(), FsError> {
+        if let Some(held) = held {
+            self.keep_held(&held).await?;
+            self.bring_down(draft).await?;
+            let mut state = draft.state();
+            self.reopen(draft, &mut state)?;
+            return change(&mut state);
+        }
         let mut change = Some(change);
         while change.is_some() {
             self.keep_closed(draft).await?;
@@ -237,12 +254,16 @@ impl FileSystem {
         let Some(held) = draft.try_hold() else {
             return Ok(());
         };
+        self.keep_held(&held).await
+    }
+
+    async fn keep_held(self: &Arc<Self>, held: &Held) -> Result<(), FsError> {
+        let draft = &held.draft;
         if self.is_to_be_kept(&draft.state()) {
             let (fs, closed) = (Arc::clone(self), Arc::clone(draft));
             let copy = blocking(move || fs.keep_as_closed(&closed)).await??;
             draft.state().before = Some(copy);
         }
-        drop(held);
         Ok(())
     }
 
@@ -336,7 +357,22 @@ impl FileSystem {
         if size > LARGEST {
             return Err(FsError::TooLarge);
         }
-        let changed = self.change_bytes(draft, |state| {
+        let is_cut = {
+            let state = draft.state();
+            size < state.size() && state.stop.is_some()
+        };
+        // Nobody wants to have stored what is cut off.
+        let held = match is_cut {
+            true => Some(draft.seize().await),
+            false => None,
+        };
+        let changed = self.change_bytes_of(draft, held, |state| {
+            if size == 0
+                && let Some(upload) = state.upload.take()
+            {
+                self.throw_away(&upload);
+                draft.useless.send_modify(|count| *count += 1);
+            }
             let behind = size.min(state.size())..u64::MAX;
             self.forget_sent(draft, state, &behind)?;
             state.content.set_size(size);

@@ -13,7 +13,7 @@
 //!   [`publish`] stores it as it was at one moment ([`snapshot`]), [`upload`] sends it ([`plan`]:
 //!   in which parts; [`stream_out`]: while it is still being written), [`aside`] keeps both
 //!   versions after a conflict ([`salvage`] finds what the replaced one was made of), [`recover`]
-//!   takes up what a crash has left.
+//!   takes up what a crash has left, and [`giving_up`] throws away what nobody wants any more.
 //! - [`create`], [`remove`] and [`rename`] change names, [`moving`] those of directories;
 //!   [`attributes`] and [`xattr`] what is kept in metadata, which [`index`] remembers over
 //!   remounts.
@@ -40,6 +40,7 @@ pub(crate) mod extents;
 pub(crate) mod fetch;
 mod file;
 pub(crate) mod fuse;
+mod giving_up;
 pub(crate) mod index;
 mod index_file;
 pub(crate) mod inodes;
@@ -132,6 +133,9 @@ pub(crate) enum FsError {
     /// The mount does not write.
     #[error("the mount is read-only")]
     ReadOnly,
+    /// Storing was given up, because its name is gone or its content was replaced.
+    #[error("it is not wanted any more")]
+    GivenUp,
     /// It would have taken longer than the kernel waits.
     #[error("it took too long")]
     TookTooLong,
@@ -234,6 +238,8 @@ pub(crate) struct FileSystem {
     moves: Mutex<moving::Moves>,
     /// Counts what is done with a place in the tree, for those who wait for that.
     places: watch::Sender<u64>,
+    /// Uploads that nobody wants any more, by their numbers in the journal.
+    given_up: Mutex<HashMap<u64, giving_up::GivenUp>>,
     /// What a crash has torn, and is not stored yet.
     torn: Mutex<Vec<Arc<draft::Draft>>>,
     /// Somebody is storing those.
@@ -268,6 +274,7 @@ impl FileSystem {
             hidden: Mutex::default(),
             moves: Mutex::default(),
             places: watch::Sender::new(0),
+            given_up: Mutex::default(),
             torn: Mutex::default(),
             storing_torn: AtomicBool::new(false),
             asides: Mutex::default(),

@@ -11,7 +11,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::aside::{Aside, Notice};
 use super::draft::{Draft, Fate, State};
@@ -81,6 +81,8 @@ impl FileSystem {
             match outcome {
                 // Somebody else's flight, who could not have a person asked.
                 Ok(Some(Err(FsError::Store(StoreError::Session(_))))) if !mine => {}
+                // Somebody has changed it, or taken its name away: what is true now counts.
+                Ok(Some(Err(FsError::GivenUp))) => {}
                 Ok(Some(_)) if !is_all => {}
                 Ok(Some(outcome)) => return outcome,
                 // It was held, and may be stored now.
@@ -107,21 +109,33 @@ impl FileSystem {
         state: &mut State,
     ) -> watch::Receiver<super::draft::Outcome> {
         let (land, flight) = watch::channel(None);
+        let (stop, stopped) = oneshot::channel();
         state.flight = Some(flight.clone());
+        state.stop = Some(stop);
         let (fs, draft, asker) = (Arc::clone(self), Arc::clone(draft), *asker);
         tokio::spawn(async move {
-            let outcome = fs.store(&asker, &draft).await;
+            let outcome = tokio::select! {
+                biased;
+                outcome = fs.store(&asker, &draft) => outcome,
+                // Without one who could say so, there is nothing to be waited for.
+                Ok(()) = stopped => Err(FsError::GivenUp),
+            };
             let failed = {
                 let mut state = draft.state();
+                let heir = state.heir.take();
                 state.landed();
-                state.failed = outcome.as_ref().err().map(ToString::to_string);
+                state.flight = heir;
+                state.stop = None;
+                let failed = outcome.as_ref().err();
+                let failed = failed.filter(|error| !matches!(error, FsError::GivenUp));
+                state.failed = failed.map(ToString::to_string);
                 state.may_pass = outcome.as_ref().is_err_and(may_pass);
                 state.failed.clone()
             };
             if let Some(failed) = &failed {
                 tracing::warn!("{}: {failed}", draft.state().key);
             }
-            let is_final = outcome.as_ref().is_err_and(|error| !may_pass(error));
+            let is_final = failed.is_some() && outcome.as_ref().is_err_and(|e| !may_pass(e));
             land.send_replace(Some(outcome));
             if let Some(why) = failed.filter(|_| is_final && fs.budget.write_back) {
                 // Nobody waits who could be told.
@@ -161,6 +175,8 @@ impl FileSystem {
                 return Err(StoreError::Changed.into());
             }
             Err(FsError::Store(StoreError::Changed)) => {
+                // Half of a conflict is none: it is settled, whatever happens to the name.
+                draft.state().stop = None;
                 let aside = Aside::Conflict;
                 match self.set_aside(asker, draft, &snapshot, aside).await {
                     Ok(()) => return Err(StoreError::Changed.into()),
@@ -361,6 +377,7 @@ impl FileSystem {
             {
                 Found::Earlier(found)
             }
+            _ if self.was_given_up(&snapshot.key, &found) => Found::Earlier(found),
             // There was no room for a mark, and the copy is what was to be copied.
             None if snapshot.is_copied_as(&found) => Found::Ours(found),
             // Nothing has changed after all: another request of ours was in between.
@@ -397,6 +414,7 @@ impl FileSystem {
             let is_all = state.version == snapshot.version;
             state.dirty &= !is_all;
             state.closed &= !is_all;
+            state.asked = false;
             state.upload = None;
             state.timed = false;
             state.next_ahead = 1;

@@ -13,6 +13,7 @@ use super::aside::Aside;
 use super::draft::{Acknowledged, Draft, Record, State, nobody};
 use super::extents::From as Origin;
 use super::file::Remote;
+use super::giving_up::GivenUp;
 use super::inodes::{Kind, ROOT};
 use super::moving::Move;
 use super::over::{SINCE, own_length};
@@ -26,6 +27,9 @@ use crate::store::Object;
 /// How often it is looked whether there is a session still, while the mount is taken down.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
 
+/// How long the end of a mount waits for uploads to be thrown away: the next mount does it too.
+const ABORTING: Duration = Duration::from_secs(5);
+
 /// One entry of the journal.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "what", rename_all = "kebab-case")]
@@ -36,6 +40,8 @@ pub(crate) enum Kept {
     Delete(Hidden),
     /// A directory that is being renamed.
     Move(Move),
+    /// An upload that nobody wants any more.
+    GivenUp(GivenUp),
 }
 
 /// How much was found, for the log and for `status`.
@@ -70,6 +76,7 @@ impl FileSystem {
                     self.moves.lock().found(id, moved);
                     recovered.moves += 1;
                 }
+                Ok(Kept::GivenUp(given_up)) => self.found_given_up(id, given_up),
                 Ok(Kept::File(record)) => self.take_up_file(entry, *record, &mut recovered),
                 Err(error) => tracing::error!(
                     "an entry of the journal in {} cannot be read ({error}); it stays there",
@@ -275,6 +282,7 @@ impl FileSystem {
             tokio::spawn(async move { fs.remove_hidden(hidden).await });
         }
         self.go_on_with_moves();
+        self.go_on_giving_up();
         if !self.torn.lock().is_empty() {
             let fs = Arc::clone(self);
             tokio::spawn(async move { fs.store_torn().await });
@@ -317,6 +325,7 @@ impl FileSystem {
     /// still wait.
     pub(crate) async fn finish(self: &Arc<Self>) -> usize {
         let mut attempts = self.stored_something.subscribe();
+        let begun = std::time::Instant::now();
         self.go_on(true);
         // What was begun just now may not show at the first look.
         let mut has_looked = false;
@@ -331,7 +340,9 @@ impl FileSystem {
                     .iter()
                     .any(|draft| draft.state().flight.is_some());
             let is_idle = !is_busy && std::mem::replace(&mut has_looked, true);
-            if waiting == 0 || is_idle || self.bucket.lease().is_none() {
+            let is_done = waiting == 0 && !(self.is_giving_up() && begun.elapsed() < ABORTING);
+            if is_done || is_idle && waiting > 0 || self.bucket.lease().is_none() {
+                self.forget_given_up();
                 return waiting;
             }
             // A session may end meanwhile, of which nobody tells here.
@@ -383,6 +394,8 @@ impl State {
         state.aside = record.aside;
         state.nonce = record.nonce;
         state.upload = record.upload;
+        // Nobody knows what became of the last request.
+        state.asked = record.closed;
         state
     }
 }

@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::draft::{Fate, Held};
+use super::draft::{Draft, Fate, Held};
 use super::file::Remote;
+use super::giving_up::is_marked;
 use super::inodes::Inode;
 use super::names::from_kernel;
 use super::{FileSystem, FsError, blocking};
@@ -53,7 +54,7 @@ impl FileSystem {
         }
         self.keep_directory(asker, parent).await?;
         let key = self.key(inode.number)?;
-        let mut held = self.hold(inode.number).await;
+        let mut held = self.seize(inode.number).await;
         let away = self.take_away(asker, inode.number, &key, &mut held).await;
         let noted = match away {
             Ok(noted) => noted,
@@ -238,6 +239,18 @@ impl FileSystem {
         }
     }
 
+    /// The same, and gives up what is being stored of it: see [`super::draft::Draft::seize`].
+    pub(super) async fn seize(&self, number: u64) -> Option<Held> {
+        loop {
+            let draft = self.draft(number)?;
+            let held = draft.seize().await.with_writers();
+            let now = self.draft(number);
+            if now.is_some_and(|now| Arc::ptr_eq(&now, &draft)) {
+                return Some(held);
+            }
+        }
+    }
+
     /// What was held goes on as before, or is not needed any more.
     pub(super) fn let_loose(self: &Arc<Self>, held: impl IntoIterator<Item = Held>) {
         for held in held {
@@ -255,7 +268,7 @@ impl FileSystem {
         held: Option<&Held>,
     ) -> Result<Option<Object>, FsError> {
         if let Some(held) = held {
-            return Ok(held.draft.state().base.clone());
+            return self.stands_for_draft(asker, &held.draft).await;
         }
         let mut inode = self.inode(number)?;
         if inode
@@ -271,6 +284,32 @@ impl FileSystem {
         }
         let object = inode.kind.object().cloned();
         Ok(object.filter(|object| !object.etag.is_empty()))
+    }
+
+    /// The same for a draft that is held. What it was stored as, without an answer having come, is
+    /// its own too.
+    async fn stands_for_draft(
+        &self,
+        asker: &Asker,
+        draft: &Draft,
+    ) -> Result<Option<Object>, FsError> {
+        let (asked, base, key, nonce) = {
+            let state = draft.state();
+            let (base, key) = (state.base.clone(), state.key.clone());
+            (state.asked, base, key, state.nonce.clone())
+        };
+        if !asked {
+            return Ok(base);
+        }
+        let found = match self.bucket.head(asker, &key).await {
+            Err(StoreError::NotFound) => return Ok(base),
+            found => found?,
+        };
+        if !is_marked(&found, &nonce) {
+            return Ok(base);
+        }
+        draft.state().base = Some(found.clone());
+        Ok(Some(found))
     }
 
     /// Makes sure that whoever has a file open can go on when it is gone from the bucket.

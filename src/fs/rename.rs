@@ -133,7 +133,7 @@ impl FileSystem {
         let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
         let mut replaced = None;
         if let Some(target) = target {
-            let mut its = self.hold(target.number).await;
+            let mut its = self.seize(target.number).await;
             replaced = self.stands_for(asker, target.number, its.as_ref()).await?;
             let kept = self.keeps_for_readers(asker, target.number, &mut its).await;
             held.extend(its);

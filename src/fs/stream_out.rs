@@ -10,7 +10,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::draft::{Acknowledged, Draft, Fate, SINGLE, State, Upload};
+use super::draft::{Acknowledged, Draft, Fate, SINGLE, State};
 use super::extents::{From as Origin, Piece};
 use super::plan::{Job, Part, streamed};
 use super::snapshot::Snapshot;
@@ -144,7 +144,8 @@ impl FileSystem {
                 if let Err(error) = &outcome {
                     tracing::debug!("{}: part {number} waits ({error})", state.key);
                     // It is sent with the rest; and if that is not allowed, neither is another.
-                    state.ahead_denied |= !super::upload::may_pass(error);
+                    let is_given_up = matches!(error, FsError::GivenUp);
+                    state.ahead_denied |= !is_given_up && !super::upload::may_pass(error);
                 }
                 outcome.is_ok()
             };
@@ -164,15 +165,29 @@ impl FileSystem {
         let begun = draft.state().upload.clone();
         let upload = match begun {
             Some(upload) => upload,
-            None => self.begin_ahead(&nobody, draft).await?,
+            None => {
+                let snapshot = Snapshot::of(&draft.state());
+                let part_size = Some(self.budget.part);
+                self.begin_upload(&nobody, draft, &snapshot, part_size)
+                    .await?
+            }
         };
         let payload = payload(draft, part.range.clone()).await?;
         let length = part.range.end - part.range.start;
-        self.upload_limit.take(length).await;
-        let etag = self
-            .bucket
-            .put_part(&nobody, &upload.key, &upload.id, part.number, &payload)
-            .await?;
+        let mut useless = draft.useless.subscribe();
+        if draft.state().upload.is_none() {
+            return Err(FsError::GivenUp);
+        }
+        let sending = async {
+            self.upload_limit.take(length).await;
+            let bucket = &self.bucket;
+            let sent = bucket.put_part(&nobody, &upload.key, &upload.id, part.number, &payload);
+            Ok::<_, FsError>(sent.await?)
+        };
+        let etag = tokio::select! {
+            sent = sending => sent?,
+            _ = useless.changed() => return Err(FsError::GivenUp),
+        };
         let known = Acknowledged {
             start: part.range.start,
             end: part.range.end,
@@ -194,37 +209,6 @@ impl FileSystem {
             upload.parts.insert(part.number, known);
         }
         Ok(())
-    }
-
-    async fn begin_ahead(
-        self: &Arc<Self>,
-        asker: &Asker,
-        draft: &Arc<Draft>,
-    ) -> Result<Upload, FsError> {
-        let snapshot = Snapshot::of(&draft.state());
-        let header = snapshot.header();
-        let id = self
-            .bucket
-            .begin_upload(asker, &snapshot.key, &header)
-            .await?;
-        let upload = Upload {
-            id,
-            key: snapshot.key.clone(),
-            version: snapshot.version,
-            part_size: Some(self.budget.part),
-            mark: snapshot.mark(),
-            posix: snapshot.posix,
-            completing: None,
-            parts: std::collections::BTreeMap::new(),
-        };
-        let mut state = draft.state();
-        if state.fate != Fate::Named || state.key != upload.key {
-            self.throw_away(&upload);
-            return Err(FsError::NotFound);
-        }
-        state.upload = Some(upload.clone());
-        self.journal(draft, &mut state)?;
-        Ok(upload)
     }
 
     /// Waits until nothing of a draft is being sent ahead.

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use md5::{Digest, Md5};
 
-use super::draft::{Acknowledged, Draft, SINGLE, Upload};
+use super::draft::{Acknowledged, Draft, Fate, SINGLE, Upload};
 use super::extents::Extents;
 use super::file::Remote;
 use super::plan::{Job, LARGEST_PART, Part, plan, streamed};
@@ -53,6 +53,7 @@ impl FileSystem {
         if let Some(source) = copied(snapshot) {
             let (header, condition) = (snapshot.header(), snapshot.condition());
             let bucket = &self.bucket;
+            draft.state().asked = true;
             let copied = bucket.copy(asker, &source, &snapshot.key, &header, &condition);
             return Ok(copied.await?);
         }
@@ -64,6 +65,7 @@ impl FileSystem {
             let (header, condition) = (snapshot.header(), snapshot.condition());
             let bucket = &self.bucket;
             self.upload_limit.take(size).await;
+            draft.state().asked = true;
             let put = bucket.put(asker, &snapshot.key, &payload, &header, &condition);
             return Ok(put.await?);
         }
@@ -101,6 +103,7 @@ impl FileSystem {
             if let Some(upload) = &mut state.upload {
                 upload.completing = Some(snapshot.version);
             }
+            state.asked = true;
             self.journal(draft, &mut state)?;
         }
         let condition = snapshot.condition();
@@ -173,37 +176,49 @@ impl FileSystem {
             self.throw_away(&begun);
             draft.state().upload = None;
         }
-        let (key, header) = (snapshot.key.clone(), snapshot.header());
-        let id = self.bucket.begin_upload(asker, &key, &header).await?;
-        let upload = Upload {
-            id,
-            key,
-            version: snapshot.version,
-            part_size: None,
-            mark: snapshot.mark(),
-            posix: snapshot.posix.clone(),
-            completing: None,
-            parts: BTreeMap::new(),
-        };
-        let mut state = draft.state();
-        state.upload = Some(upload.clone());
-        self.journal(draft, &mut state)?;
-        Ok(upload)
+        self.begin_upload(asker, draft, snapshot, None).await
     }
 
-    /// Throws an upload away that will not be completed, by and by.
-    pub(super) fn throw_away(self: &Arc<Self>, upload: &Upload) {
-        let (fs, upload) = (Arc::clone(self), upload.clone());
-        tokio::spawn(async move {
-            let nobody = Asker::nobody();
-            if let Err(error) = fs.bucket.abort(&nobody, &upload.key, &upload.id).await {
-                tracing::info!(
-                    "the parts of an upload of {} stay in the bucket, unseen ({error}); a \
-                     lifecycle rule for incomplete multipart uploads removes them",
-                    upload.key
-                );
+    /// Begins an upload, and notes its id. That goes on to its end when nobody waits for it any more:
+    /// an upload whose id is not known could never be thrown away.
+    pub(super) async fn begin_upload(
+        self: &Arc<Self>,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        snapshot: &Snapshot,
+        part_size: Option<u64>,
+    ) -> Result<Upload, FsError> {
+        let (fs, draft, asker) = (Arc::clone(self), Arc::clone(draft), *asker);
+        let snapshot = snapshot.clone();
+        let begun = tokio::spawn(async move {
+            let (key, header) = (snapshot.key.clone(), snapshot.header());
+            let id = fs.bucket.begin_upload(&asker, &key, &header).await?;
+            let upload = Upload {
+                id,
+                key,
+                version: snapshot.version,
+                part_size,
+                mark: snapshot.mark(),
+                posix: snapshot.posix,
+                completing: None,
+                parts: BTreeMap::new(),
+            };
+            let mut state = draft.state();
+            let is_of_now = match part_size {
+                Some(_) => state.key == upload.key,
+                None => state.version == upload.version,
+            };
+            if state.fate != Fate::Named || state.upload.is_some() || !is_of_now {
+                drop(state);
+                fs.throw_away(&upload);
+                return Err(FsError::GivenUp);
             }
+            state.upload = Some(upload.clone());
+            fs.journal(&draft, &mut state)?;
+            Ok(upload)
         });
+        let ended = |error| FsError::Spool(format!("beginning an upload ended: {error}"));
+        begun.await.map_err(ended)?
     }
 
     /// Sends or copies one part, unless S3 has it already. Returns its number and tag.
@@ -312,10 +327,12 @@ pub(super) fn copied(snapshot: &Snapshot) -> Option<Source> {
 /// no end that is a hole for granted. Once for all parts, before bytes are fetched into any of
 /// them: there is no way to make a file longer that cannot cut off what somebody else just wrote.
 async fn reach(draft: &Arc<Draft>, size: u64) -> Result<(), FsError> {
-    let file = Arc::clone(&draft.file);
+    let draft = Arc::clone(draft);
     let reached = blocking(move || {
-        if file.len()? < size {
-            file.set_len(size)?;
+        // Whoever wanted it may have given up since, and others have changed the file.
+        let state = draft.state();
+        if draft.file.len()? < size && state.size() >= size {
+            draft.file.set_len(size)?;
         }
         Ok(())
     });

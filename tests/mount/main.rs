@@ -20,6 +20,7 @@ mod dates;
 mod descriptors;
 mod ending;
 mod expiry;
+mod giving_up;
 mod habits;
 mod keeping;
 mod lifetime;
