@@ -271,7 +271,8 @@ impl FileSystem {
         for draft in self.pending() {
             let ready = {
                 let state = draft.state();
-                state.flight.is_none() && (all || state.may_pass || state.failed.is_none())
+                let may = state.may_pass || state.failed.is_none() && !state.is_settling;
+                state.flight.is_none() && (all || may)
             };
             if ready {
                 self.publish_later(&draft);

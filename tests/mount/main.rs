@@ -36,6 +36,7 @@ mod prompting;
 mod reading;
 mod refusing;
 mod secrets;
+mod settling;
 mod signals;
 mod storing;
 mod systemd;
