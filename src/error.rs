@@ -35,7 +35,7 @@ pub(crate) fn errno(error: &FsError) -> i32 {
             StoreError::Denied(_) => libc::EACCES,
             StoreError::Changed => libc::ESTALE,
             StoreError::Unreachable { timed_out, .. } => unreachable_errno(*timed_out),
-            StoreError::TooLarge(_) => libc::EFBIG,
+            StoreError::TooLarge(_) | StoreError::TooManyParts { .. } => libc::EFBIG,
             StoreError::LongKey => libc::ENAMETOOLONG,
             StoreError::Unsupported(_) => libc::ENOTSUP,
             StoreError::Archived

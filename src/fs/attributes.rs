@@ -6,8 +6,8 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use super::draft::State;
-use super::file::OpenFile;
+use super::draft::{SINGLE, State};
+use super::file::{OpenFile, Remote};
 use super::inodes::{Inode, Kind, ROOT};
 use super::{Caller, FileSystem, FsError};
 use crate::auth::Asker;
@@ -408,13 +408,13 @@ impl FileSystem {
         };
         let mut etag = self.rewrite_marker(asker, &key, &before, &header).await;
         // It is still the same: this store wants its tags in another way.
-        while let Err(StoreError::Changed) = etag
+        while let Err(FsError::Store(StoreError::Changed)) = etag
             && self.bucket.head(asker, &key).await?.is_version(&before)
             && self.bucket.is_refused()
         {
             etag = self.rewrite_marker(asker, &key, &before, &header).await;
         }
-        if let Err(error @ StoreError::Untold(_)) = &etag {
+        if let Err(error @ FsError::Store(StoreError::Untold(_))) = &etag {
             let there = self.bucket.head(asker, &key).await?;
             let is_it = there
                 .facts
@@ -456,12 +456,12 @@ impl FileSystem {
         key: &str,
         before: &Object,
         header: &Header,
-    ) -> Result<String, StoreError> {
+    ) -> Result<String, FsError> {
         let condition = Condition::Is(before.etag.clone());
         if before.size == 0 {
             let empty = Payload::Bytes(bytes::Bytes::new());
             let put = self.bucket.put(asker, key, &empty, header, &condition);
-            return put.await;
+            return Ok(put.await?);
         }
         let source = crate::store::write::Source {
             key: key.to_owned(),
@@ -469,7 +469,16 @@ impl FileSystem {
             version: None,
         };
         let copy = self.bucket.copy(asker, &source, key, header, &condition);
-        copy.await
+        match copy.await {
+            Err(StoreError::Unsupported(_)) if before.size <= SINGLE => {
+                let remote = Arc::new(Remote::apart(key.to_owned(), before.clone()));
+                let bytes = self.gather(asker, &remote, 0..before.size).await?;
+                let payload = Payload::Bytes(bytes.into());
+                let put = self.bucket.put(asker, key, &payload, header, &condition);
+                Ok(put.await?)
+            }
+            copied => Ok(copied?),
+        }
     }
 
     fn no_marker(&self) -> Object {

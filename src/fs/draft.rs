@@ -27,6 +27,7 @@ use super::over::Over;
 use super::stream_out::{Ahead, IN_UPLOAD};
 use crate::spool::SpoolFile;
 use crate::store::metadata::{Metadata, UNKNOWN, UNSET, content_type};
+use crate::store::support::MOST_PARTS;
 use crate::store::{Facts, Object};
 
 /// The largest file that is stored with a single PUT, in bytes. To change a part of such a file
@@ -141,6 +142,9 @@ pub(crate) struct Upload {
     /// It was begun while the file was being written, with parts of this size; `None` if it was
     /// begun for one change, and serves no other.
     pub(super) part_size: Option<u64>,
+    /// How many parts it may have.
+    #[serde(default = "usual_parts")]
+    pub(super) most: u32,
     /// The mark that the object is going to carry.
     pub(super) mark: String,
     /// The attributes that it is going to have.
@@ -150,6 +154,11 @@ pub(crate) struct Upload {
     /// What S3 has of it, by number.
     #[serde(skip)]
     pub(super) parts: BTreeMap<i32, Acknowledged>,
+}
+
+/// What uploads had whose journal does not say it.
+fn usual_parts() -> u32 {
+    MOST_PARTS
 }
 
 /// A part that S3 has.

@@ -15,8 +15,15 @@ use crate::auth::Asker;
 use crate::store::StoreError;
 
 impl Draft {
-    /// Writes bytes of an object to their place, where they still are what is wanted there.
-    pub(super) fn take_in(&self, at: u64, bytes: &[u8], from: Origin) -> Result<(), FsError> {
+    /// Writes bytes of an object to their place, where they still are what is wanted there. If they
+    /// stay, they are the draft's own from then on.
+    pub(super) fn take_in(
+        &self,
+        at: u64,
+        bytes: &[u8],
+        from: Origin,
+        stays: bool,
+    ) -> Result<(), FsError> {
         // Locked over the write, or somebody's newer bytes could be overwritten.
         let mut state = self.state();
         let range = at..at + bytes.len() as u64;
@@ -28,20 +35,36 @@ impl Draft {
                 self.file.write_at(piece.range.start, &bytes[start..end])?;
             }
         }
-        state.fetched(&range, from);
+        if stays {
+            state.fetched(&range, from);
+        }
         Ok(())
     }
 }
 
 impl FileSystem {
-    /// Fetches what a range needs of remote objects into the spool.
+    /// Fetches what a range needs of remote objects into the spool: from then on it is the draft's
+    /// own.
     pub(super) async fn hydrate(
         &self,
         asker: &Asker,
         draft: &Arc<Draft>,
         range: Range<u64>,
     ) -> Result<(), FsError> {
+        self.fetch_into(asker, draft, range, true).await
+    }
+
+    /// Fetches what a range needs of remote objects into the spool. Unless it `stays`, it goes on
+    /// counting as remote: see [`super::carry`].
+    pub(super) async fn fetch_into(
+        &self,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        range: Range<u64>,
+        stays: bool,
+    ) -> Result<(), FsError> {
         let pieces = draft.state().stable().pieces(range.clone());
+        let before = pieces.clone();
         for Piece { range, from } in pieces {
             let Some(Origin::Remote { source, offset }) = from else {
                 continue;
@@ -71,14 +94,18 @@ impl FileSystem {
                         offset: there,
                     },
                 );
-                blocking(move || draft.take_in(at, &bytes, from)).await??;
+                blocking(move || draft.take_in(at, &bytes, from, stays)).await??;
                 at = end;
             }
         }
         // What it was made of may have been replaced meanwhile: nothing is sent that is not here.
         let pieces = draft.state().stable().pieces(range);
         let is_elsewhere = |piece: &Piece| matches!(piece.from, Some(Origin::Remote { source, .. }) if source != IN_OVER);
-        match pieces.iter().any(is_elsewhere) {
+        let is_another = match stays {
+            true => pieces.iter().any(is_elsewhere),
+            false => pieces != before,
+        };
+        match is_another {
             true => Err(StoreError::Changed.into()),
             false => Ok(()),
         }

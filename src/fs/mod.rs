@@ -11,9 +11,10 @@
 //!   knows where its bytes are, and [`edit`] reads and changes them; [`over`] does while it is
 //!   being stored. After [`closing`],
 //!   [`publish`] stores it as it was at one moment ([`snapshot`]), [`upload`] sends it ([`plan`]:
-//!   in which parts; [`stream_out`]: while it is still being written), [`aside`] keeps both
-//!   versions after a conflict ([`salvage`] finds what the replaced one was made of), [`recover`]
-//!   takes up what a crash has left, and [`giving_up`] throws away what nobody wants any more.
+//!   in which parts; [`stream_out`]: while it is still being written; [`carry`]: what the store
+//!   does not copy), [`aside`] keeps both versions after a conflict ([`salvage`] finds what the
+//!   replaced one was made of), [`recover`] takes up what a crash has left, and [`giving_up`]
+//!   throws away what nobody wants any more.
 //! - [`create`], [`remove`] and [`rename`] change names, [`moving`] those of directories;
 //!   [`attributes`] and [`xattr`] what is kept in metadata, which may wait a moment ([`settling`]), and [`index`] remembers over
 //!   remounts.
@@ -31,6 +32,7 @@ pub(crate) mod attributes;
 mod background;
 pub(crate) mod beside;
 pub(crate) mod caller;
+mod carry;
 mod closed;
 mod closing;
 pub(crate) mod create;
@@ -253,6 +255,8 @@ pub(crate) struct FileSystem {
     index: index::Index,
     locks: locks::Locks,
     upload_limit: Limit,
+    /// Who has bytes in the spool that the store does not copy.
+    turns: carry::Turns,
     /// Counts what was stored, or failed to be.
     stored_something: watch::Sender<u64>,
     /// No more attempts: the mount is being taken down.
@@ -284,6 +288,7 @@ impl FileSystem {
             index: keeping.index,
             locks: locks::Locks::new(keeping.locks),
             upload_limit: Limit::new(keeping.upload_limit),
+            turns: carry::Turns::default(),
             stored_something: watch::Sender::new(0),
             ending: AtomicBool::new(false),
             bucket,

@@ -9,12 +9,10 @@
 use std::ops::Range;
 
 use super::extents::{Extents, From};
+use crate::store::support::MOST_PARTS;
 
 /// The largest object that is made, in bytes: what every store and every tool takes.
 pub(crate) const LARGEST: u64 = 5 << 40;
-
-/// The most parts of an upload.
-const MOST: usize = 10_000;
 
 /// The smallest part, but for the last, in bytes.
 pub(crate) const SMALLEST_PART: u64 = 5 << 20;
@@ -54,72 +52,62 @@ pub(crate) struct Part {
 
 /// A file that S3 does not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a file of {0} bytes is larger than S3 takes (5 TiB)")]
+#[error("a file of {0} bytes is larger than the store takes in as many parts as it allows")]
 pub(crate) struct TooLarge(pub(crate) u64);
 
 /// The bytes of a part of a file that is streamed from its beginning and ends nobody knows
-/// where.
+/// where, in an upload of at most `most` parts.
 ///
-/// 1,000 parts of `part_size`, so that most files see no other; 1,000 of eight times that; and
-/// 8,000 as large as they must be to reach [`LARGEST`]. Whole MiB each. Numbers below 1 count
-/// as 1.
-pub(crate) fn streamed(part_size: u64, number: i32) -> Range<u64> {
-    let sizes = Sizes::new(part_size);
+/// Of AWS's 10,000, 1,000 have `part_size`, so that most files see no other; 1,000 have eight
+/// times that; and 8,000 are as large as they must be to reach [`LARGEST`]. Of fewer, each
+/// quarter is eight times as large as the one before: 1,000 of 8 MiB and more reach 1 TiB. Whole
+/// MiB each. Numbers below 1 count as 1.
+pub(crate) fn streamed(part_size: u64, most: u32, number: i32) -> Range<u64> {
+    let sizes = Sizes::new(part_size, most);
     let before = u64::try_from(number).unwrap_or(1).max(1) - 1;
     sizes.start(before)..sizes.start(before + 1)
 }
 
-#[cfg(test)]
-/// The part of a streamed file that an offset lies in, with its number.
-///
-/// The number is 1 to 10,000 for offsets below [`LARGEST`]; beyond, there is no such part.
-pub(crate) fn streamed_at(part_size: u64, offset: u64) -> (i32, Range<u64>) {
-    let sizes = Sizes::new(part_size);
-    let before = sizes.before(offset);
-    let number = i32::try_from(before + 1).unwrap_or(i32::MAX);
-    (number, sizes.start(before)..sizes.start(before + 1))
+/// The largest file that can be streamed in at most `most` parts, in bytes.
+pub(crate) fn reach(part_size: u64, most: u32) -> u64 {
+    Sizes::new(part_size, most)
+        .start(u64::from(most))
+        .min(LARGEST)
 }
 
-/// The three sizes of a streamed file's parts.
-struct Sizes {
-    small: u64,
-    middle: u64,
-    large: u64,
-}
+/// The sizes of a streamed file's parts: so many of each, and of the last as many as there are.
+struct Sizes([(u64, u64); 4]);
 
 impl Sizes {
-    fn new(part_size: u64) -> Self {
+    fn new(part_size: u64, most: u32) -> Self {
         let legal = |size: u64| size.next_multiple_of(MIB).min(LARGEST_PART);
         let small = legal(part_size.clamp(SMALLEST_PART, LARGEST_PART));
         let middle = legal(small * 8);
-        let rest = LARGEST.saturating_sub(STEP * (small + middle));
-        let large = legal(rest.div_ceil(MOST as u64 - 2 * STEP)).max(middle);
-        Self {
-            small,
-            middle,
-            large,
+        if most < MOST_PARTS {
+            let quarter = u64::from(most / 4).max(1);
+            let large = legal(middle * 8);
+            let largest = legal(large * 8);
+            return Self([
+                (quarter, small),
+                (quarter, middle),
+                (quarter, large),
+                (u64::MAX, largest),
+            ]);
         }
+        let rest = LARGEST.saturating_sub(STEP * (small + middle));
+        let large = legal(rest.div_ceil(u64::from(MOST_PARTS) - 2 * STEP)).max(middle);
+        Self([(STEP, small), (STEP, middle), (u64::MAX, large), (0, 0)])
     }
 
     /// Where the part starts that has so many before it.
     fn start(&self, before: u64) -> u64 {
-        let small = before.min(STEP);
-        let middle = before.saturating_sub(STEP).min(STEP);
-        let large = before.saturating_sub(2 * STEP);
-        small * self.small + middle * self.middle + large.saturating_mul(self.large)
-    }
-
-    #[cfg(test)]
-    /// How many parts end at or in front of an offset.
-    fn before(&self, offset: u64) -> u64 {
-        let (middle, large) = (self.start(STEP), self.start(2 * STEP));
-        if offset < middle {
-            offset / self.small
-        } else if offset < large {
-            STEP + (offset - middle) / self.middle
-        } else {
-            2 * STEP + (offset - large) / self.large
+        let (mut left, mut at) = (before, 0_u64);
+        for (count, size) in self.0 {
+            let these = left.min(count);
+            at = at.saturating_add(these.saturating_mul(size));
+            left -= these;
         }
+        at
     }
 }
 
@@ -127,31 +115,36 @@ impl Sizes {
 /// file, which no multipart upload can make.
 ///
 /// Parts of an upload are about `part_size`, copies up to `copy_size`: smaller than they could
-/// be, so that several run at once. Both grow where there would be more than 10,000 parts.
+/// be, so that several run at once. Both grow where there would be more than `most` parts.
 /// Around each change, at most some 20 MiB are uploaded that could have been copied, so that
-/// every part has a legal size; more only where there are thousands of changes.
+/// every part has a legal size; more only where there are thousands of changes. Without a
+/// `copy_size`, nothing is copied.
 pub(crate) fn plan(
     extents: &Extents,
     part_size: u64,
-    copy_size: u64,
+    copy_size: Option<u64>,
+    most: u32,
 ) -> Result<Vec<Part>, TooLarge> {
-    if extents.size() > LARGEST {
+    let most = u64::from(most).max(1);
+    if extents.size() > LARGEST.min(most.saturating_mul(LARGEST_PART)) {
         return Err(TooLarge(extents.size()));
     }
     let mut part_size = part_size.clamp(SMALLEST_PART, LARGEST_PART);
-    let mut copy_size = copy_size.clamp(SMALLEST_PART, LARGEST_PART);
     // Longer than the smallest part: so is the object, and so a range of it can be copied.
-    let mut least_copy = SMALLEST_PART + 1;
+    let mut least_copy = copy_size.map_or(u64::MAX, |_| SMALLEST_PART + 1);
+    let mut copy_size = copy_size.unwrap_or(LARGEST_PART);
+    copy_size = copy_size.clamp(SMALLEST_PART, LARGEST_PART);
     let mut runs = runs(extents, least_copy);
     while runs
         .iter()
         .map(|run| run.parts(part_size, copy_size))
         .sum::<u64>()
-        > MOST as u64
+        > most
     {
-        // With half as many runs, parts of 5 GiB are always few enough: 1,024 make 5 TiB.
-        if runs.len() > MOST / 2 {
-            least_copy *= 2;
+        // A single run of parts of 5 GiB is always few enough.
+        let are_largest = part_size == LARGEST_PART && copy_size == LARGEST_PART;
+        if runs.len() > 1 && (are_largest || runs.len() as u64 > most / 2) {
+            least_copy = least_copy.saturating_mul(2);
             runs = self::runs(extents, least_copy);
         } else {
             part_size = (part_size * 2).min(LARGEST_PART);

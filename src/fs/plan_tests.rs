@@ -10,7 +10,7 @@ const COPY: u64 = 512 * MIB;
 
 /// Checks what must be true of every plan, and counts the bytes it uploads.
 fn check(extents: &Extents, parts: &[Part]) -> u64 {
-    assert!(parts.len() <= MOST, "{} parts", parts.len());
+    assert!(parts.len() <= MOST_PARTS as usize, "{} parts", parts.len());
     let mut at = 0;
     let mut uploaded = 0;
     for (part, number) in parts.iter().zip(1..) {
@@ -36,7 +36,7 @@ fn check(extents: &Extents, parts: &[Part]) -> u64 {
 }
 
 fn planned(extents: &Extents) -> Vec<Part> {
-    let parts = plan(extents, PART, COPY).unwrap();
+    let parts = plan(extents, PART, Some(COPY), MOST_PARTS).unwrap();
     check(extents, &parts);
     parts
 }
@@ -90,7 +90,7 @@ proptest! {
                 Change::Size(size) => extents.set_size(size),
             }
         }
-        let parts = plan(&extents, part_size, copy_size).unwrap();
+        let parts = plan(&extents, part_size, Some(copy_size), MOST_PARTS).unwrap();
         let uploaded = check(&extents, &parts);
         let pieces = extents.pieces(0..extents.size());
         let needed: u64 = pieces.iter()
@@ -110,7 +110,7 @@ proptest! {
     ) {
         let mut extents = Extents::of_object(0, size);
         extents.put(start % size..start % size + length, From::Local);
-        let parts = plan(&extents, PART, COPY).unwrap();
+        let parts = plan(&extents, PART, Some(COPY), MOST_PARTS).unwrap();
         let uploaded = check(&extents, &parts);
         prop_assert!(uploaded <= length + 2 * (SMALLEST_PART + PART), "{uploaded}");
     }
@@ -121,18 +121,12 @@ proptest! {
         number in 1_i32..=10_000,
         offset in 0..LARGEST,
     ) {
-        let range = streamed(part_size, number);
+        let range = streamed(part_size, MOST_PARTS, number);
         let length = range.end - range.start;
         prop_assert!((SMALLEST_PART..=LARGEST_PART).contains(&length));
         prop_assert_eq!(length % MIB, 0);
-        prop_assert_eq!(streamed(part_size, number + 1).start, range.end);
-        for at in [range.start, range.end - 1] {
-            prop_assert_eq!(streamed_at(part_size, at), (number, range.clone()));
-        }
-        let (number, range) = streamed_at(part_size, offset);
-        prop_assert!((1..=10_000).contains(&number));
-        prop_assert!(range.contains(&offset));
-        prop_assert_eq!(streamed(part_size, number), range);
+        prop_assert_eq!(streamed(part_size, MOST_PARTS, number + 1).start, range.end);
+        prop_assert!(offset < streamed(part_size, MOST_PARTS, 10_000).end);
     }
 }
 
@@ -183,8 +177,14 @@ fn the_largest_files_are_planned_at_once() {
     }
     assert!(start.elapsed() < Duration::from_secs(1));
     holes.set_size(LARGEST + 1);
-    assert_eq!(plan(&holes, PART, COPY), Err(TooLarge(LARGEST + 1)));
-    assert_eq!(plan(&Extents::new(), PART, COPY), Ok(Vec::new()));
+    assert_eq!(
+        plan(&holes, PART, Some(COPY), MOST_PARTS),
+        Err(TooLarge(LARGEST + 1))
+    );
+    assert_eq!(
+        plan(&Extents::new(), PART, Some(COPY), MOST_PARTS),
+        Ok(Vec::new())
+    );
 }
 
 #[test]
@@ -198,4 +198,42 @@ fn changes_by_the_thousand_fit_too() {
     let parts = planned(&extents);
     assert!(parts.len() > 100, "{}", parts.len());
     assert!(start.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn with_few_parts_a_stream_reaches_far_all_the_same() {
+    let most = 1000;
+    let mut end = 0;
+    for number in 1..=1000 {
+        let range = streamed(8 * MIB, most, number);
+        assert_eq!(range.start, end);
+        assert!((SMALLEST_PART..=LARGEST_PART).contains(&(range.end - range.start)));
+        end = range.end;
+    }
+    assert_eq!(streamed(8 * MIB, most, 1), 0..8 * MIB);
+    assert_eq!(end, reach(8 * MIB, most));
+    assert!(end > 1 << 40, "{end}");
+    // However few they are, there is a way.
+    for most in 1..9 {
+        assert!(reach(5 * MIB, most) >= 5 * MIB);
+    }
+    assert_eq!(reach(8 * MIB, MOST_PARTS), LARGEST);
+}
+
+#[test]
+fn no_plan_has_more_parts_than_the_store_takes() {
+    let mut file = Extents::of_object(0, 30 << 30);
+    for at in 0..200 {
+        file.put(at * (100 << 20)..at * (100 << 20) + 1, From::Local);
+    }
+    for most in [6, 7, 100, 1000] {
+        for copy_size in [Some(512 << 20), None] {
+            let parts = plan(&file, 8 * MIB, copy_size, most).unwrap();
+            assert!(parts.len() <= most as usize, "{most}: {}", parts.len());
+            assert_eq!(parts.last().unwrap().range.end, 30 << 30);
+            let is_copied = parts.iter().any(|part| part.job != Job::Upload);
+            assert!(copy_size.is_some() || !is_copied);
+        }
+    }
+    assert_eq!(plan(&file, 8 * MIB, None, 5), Err(TooLarge(30 << 30)));
 }

@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// may do so once, and a store that does it each time never gets it whole.
 const UPLOADS: u32 = 3;
 
+/// How often a file is planned anew because the store takes fewer parts than it was known to.
+const PLANS: u32 = 3;
+
 /// How often bytes are synced that go on changing meanwhile, before they are taken as they are.
 const SYNCED: u32 = 3;
 
@@ -242,7 +245,9 @@ impl FileSystem {
         let mut pause = self.budget.pause;
         let mut snapshot = snapshot.clone();
         let mut lost_uploads = 0;
+        let mut plans = 0;
         loop {
+            let knew = self.bucket.support();
             let error = match self.send(asker, draft, &snapshot).await {
                 Ok(etag) => return Ok(etag),
                 Err(FsError::Store(error)) => error,
@@ -289,16 +294,7 @@ impl FileSystem {
                     if let Found::Ours(object) = self.compare(asker, draft, &snapshot).await? {
                         return self.is_ours(asker, draft, &snapshot, object).await;
                     }
-                    let lost = {
-                        let mut state = draft.state();
-                        // Bytes that are nowhere else are not given up on one word.
-                        let is_needed = state.needs_upload();
-                        state.upload.take_if(|_| !is_needed)
-                    };
-                    if let Some(lost) = lost {
-                        // What was sent of it costs money for as long as it is there.
-                        self.throw_away(&lost);
-                    }
+                    self.plan_anew(draft);
                     lost_uploads += 1;
                     if lost_uploads == UPLOADS {
                         return Err(StoreError::NoUpload(text).into());
@@ -306,6 +302,26 @@ impl FileSystem {
                     tracing::info!("{}: sending it again ({text})", snapshot.key);
                     tokio::time::sleep(pause).await;
                     pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                StoreError::Unsupported(text)
+                    if !snapshot.carried && snapshot.delta.remote_bytes() > 0 =>
+                {
+                    tracing::info!(
+                        "{}: the store does not copy it ({text}): it is fetched and sent",
+                        snapshot.key
+                    );
+                    self.plan_anew(draft);
+                    // What was learned may be enough to go another way.
+                    snapshot.carried = self.bucket.support() == knew;
+                }
+                error @ StoreError::TooManyParts { .. }
+                    if plans < PLANS && !draft.state().needs_upload() =>
+                {
+                    plans += 1;
+                    tracing::info!("{}: in larger parts ({error})", snapshot.key);
+                    self.bucket.learn_most_parts(&error);
+                    self.bucket.find_most_parts(asker, &snapshot.key).await?;
+                    self.plan_anew(draft);
                 }
                 StoreError::Busy(_) | StoreError::Unreachable { .. } | StoreError::Garbled(_)
                     if begun.elapsed() + pause < PATIENCE && !self.is_ending() =>
@@ -319,6 +335,19 @@ impl FileSystem {
             if begun.elapsed() > 2 * PATIENCE {
                 return Err(StoreError::Busy("it changes all the time".to_owned()).into());
             }
+        }
+    }
+
+    /// What was begun is of no use any more: it is sent in another way.
+    pub(super) fn plan_anew(self: &Arc<Self>, draft: &Draft) {
+        let begun = {
+            let mut state = draft.state();
+            // Bytes that are nowhere else have to be completed as they are.
+            let is_needed = state.needs_upload();
+            state.upload.take_if(|_| !is_needed)
+        };
+        if let Some(begun) = begun {
+            self.throw_away(&begun);
         }
     }
 

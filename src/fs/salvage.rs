@@ -117,7 +117,7 @@ impl FileSystem {
                 drop(page);
                 let (draft, offset) = (Arc::clone(draft), there);
                 let from = Origin::Remote { source, offset };
-                blocking(move || draft.take_in(at, &bytes, from)).await??;
+                blocking(move || draft.take_in(at, &bytes, from, true)).await??;
             }
             at = end;
         }

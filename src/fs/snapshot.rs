@@ -27,6 +27,8 @@ pub(super) struct Snapshot {
     pub(super) nonce: String,
     /// Somebody has set the time of the last change.
     pub(super) timed: bool,
+    /// What did not change is fetched and sent: the store does not copy it.
+    pub(super) carried: bool,
 }
 
 impl Snapshot {
@@ -44,6 +46,7 @@ impl Snapshot {
             dirty: state.dirty,
             nonce: state.nonce.clone(),
             timed: state.timed,
+            carried: false,
         }
     }
 

@@ -12,11 +12,13 @@ use std::sync::Arc;
 
 use super::draft::{Acknowledged, Draft, Fate, SINGLE, State};
 use super::extents::{From as Origin, Piece};
-use super::plan::{Job, Part, streamed};
+use super::plan::{Job, Part, reach, streamed};
 use super::snapshot::Snapshot;
 use super::upload::{AT_ONCE, payload};
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
+use crate::store::StoreError;
+use crate::store::support::MOST_PARTS;
 
 /// The source that bytes have which are nowhere but in a part of an upload.
 pub(super) const IN_UPLOAD: u32 = u32::MAX;
@@ -66,7 +68,8 @@ impl State {
 
     /// The next part that can be sent ahead.
     fn next_ahead(&mut self, part_size: u64) -> Option<Part> {
-        let begun = self.upload.as_ref().map(|upload| upload.part_size);
+        let begun = self.upload.as_ref();
+        let begun = begun.map(|upload| (upload.part_size, upload.most));
         let may = self.fate == Fate::Named
             && self.flight.is_none()
             && !self.ahead_denied
@@ -75,14 +78,16 @@ impl State {
             && (begun.is_some() || self.ahead.is_empty())
             && self.content.size() > SINGLE
             && self.delta.remote_bytes() == 0;
-        let part_size = match begun {
-            Some(None) => return None,
-            Some(Some(begun)) => begun,
-            None => part_size,
+        let (part_size, most) = match begun {
+            Some((None, _)) => return None,
+            Some((Some(begun), most)) => (begun, most),
+            // The first part, of which there is always one.
+            None => (part_size, MOST_PARTS),
         };
         let number = self.next_ahead;
-        let range = streamed(part_size, number);
-        let is_there = range.end <= self.content.size()
+        let range = streamed(part_size, most, number);
+        let is_there = u32::try_from(number).is_ok_and(|number| number <= most)
+            && range.end <= self.content.size()
             && self.content.covers_local(range.clone())
             && self.delta.covers_local(range.clone());
         if !may || !is_there {
@@ -185,7 +190,14 @@ impl FileSystem {
             Ok::<_, FsError>(sent.await?)
         };
         let etag = tokio::select! {
-            sent = sending => sent?,
+            sent = sending => match sent {
+                Err(FsError::Store(error @ StoreError::TooManyParts { .. })) => {
+                    // What is known for sure by now, closing the file plans with.
+                    self.bucket.learn_most_parts(&error);
+                    return Err(error.into());
+                }
+                sent => sent?,
+            },
             _ = useless.changed() => return Err(FsError::GivenUp),
         };
         let known = Acknowledged {
@@ -225,8 +237,15 @@ impl FileSystem {
     /// Lets the bytes of acknowledged parts leave the spool. Returns whether there were any.
     pub(super) fn let_sent_leave(&self, draft: &Draft, state: &mut State) -> Result<bool, FsError> {
         let parts: Vec<Range<u64>> = match &state.upload {
-            Some(upload) => upload.parts.values().map(|p| p.start..p.end).collect(),
-            None => return Ok(false),
+            // One that has become too large for its upload is sent in another.
+            Some(upload)
+                if upload
+                    .part_size
+                    .is_some_and(|size| state.size() <= reach(size, upload.most)) =>
+            {
+                upload.parts.values().map(|p| p.start..p.end).collect()
+            }
+            _ => return Ok(false),
         };
         let mut freed = false;
         for range in parts {

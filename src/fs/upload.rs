@@ -13,12 +13,14 @@ use md5::{Digest, Md5};
 use super::draft::{Acknowledged, Draft, Fate, SINGLE, Upload};
 use super::extents::Extents;
 use super::file::Remote;
-use super::plan::{Job, LARGEST_PART, Part, plan, streamed};
+use super::plan::{Job, LARGEST_PART, Part, plan, reach, streamed};
 use super::snapshot::Snapshot;
 use super::{FileSystem, FsError, blocking};
 use crate::auth::Asker;
 use crate::store::StoreError;
+use crate::store::copying::Place;
 use crate::store::metadata::Metadata;
+use crate::store::support::{Ability, MOST_PARTS};
 use crate::store::write::{Payload, Source, Stored};
 
 /// How many parts of one file are sent at once.
@@ -41,7 +43,9 @@ impl FileSystem {
         self.ahead_is_done(draft).await;
         // What has left the spool is in the parts, and nowhere else.
         let is_needed = draft.state().needs_upload();
-        let in_parts = copied(snapshot).is_none() && (snapshot.delta.size() > SINGLE || is_needed);
+        let copies = !snapshot.carried && self.bucket.support().copies != Ability::No;
+        let source = copied(snapshot).filter(|_| copies);
+        let in_parts = source.is_none() && (snapshot.delta.size() > SINGLE || is_needed);
         let unused = if in_parts {
             None
         } else {
@@ -50,7 +54,7 @@ impl FileSystem {
         if let Some(unused) = unused {
             self.throw_away(&unused);
         }
-        if let Some(source) = copied(snapshot) {
+        if let Some(source) = source {
             let (header, condition) = (snapshot.header(), snapshot.condition());
             let bucket = &self.bucket;
             draft.state().asked = true;
@@ -58,16 +62,18 @@ impl FileSystem {
             return Ok(copied.await?);
         }
         let size = snapshot.delta.size();
-        reach(draft, size).await?;
+        make_long(draft, size).await?;
         if !in_parts {
-            self.hydrate(asker, draft, 0..size).await?;
+            let lent = self.lend(asker, draft, 0..size).await?;
             let payload = payload(draft, 0..size).await?;
             let (header, condition) = (snapshot.header(), snapshot.condition());
             let bucket = &self.bucket;
             self.upload_limit.take(size).await;
             draft.state().asked = true;
             let put = bucket.put(asker, &snapshot.key, &payload, &header, &condition);
-            return Ok(put.await?);
+            let put = put.await;
+            self.give_back(draft, lent).await;
+            return Ok(put?);
         }
         self.send_in_parts(asker, draft, snapshot).await
     }
@@ -80,9 +86,13 @@ impl FileSystem {
     ) -> Result<String, FsError> {
         let upload = self.upload_for(asker, draft, snapshot).await?;
         let parts = match upload.part_size {
-            Some(part_size) => all_streamed(part_size, snapshot.delta.size()),
-            None => plan(&snapshot.delta, self.budget.part, COPIED_AT_ONCE)
-                .map_err(|_| FsError::TooLarge)?,
+            Some(part_size) => all_streamed(part_size, upload.most, snapshot.delta.size()),
+            None => {
+                let carries = snapshot.carried || self.bucket.support().part_copies == Ability::No;
+                let copy_size = (!carries).then_some(COPIED_AT_ONCE);
+                plan(&snapshot.delta, self.budget.part, copy_size, upload.most)
+                    .map_err(|_| FsError::TooLarge)?
+            }
         };
         let stored: BTreeMap<i32, String> = stream::iter(parts)
             .map(|part| {
@@ -143,13 +153,21 @@ impl FileSystem {
         self.is_made_of(draft, &snapshot.key, &object);
         self.journal(draft, &mut draft.state())?;
         let remote = Remote::apart(snapshot.key.clone(), object.clone());
-        let again = Snapshot {
+        let mut again = Snapshot {
             delta: Extents::of_object(0, object.size),
             sources: vec![Arc::new(remote)],
             base: Some(object),
             ..snapshot.clone()
         };
-        Box::pin(self.send(asker, draft, &again)).await
+        loop {
+            match Box::pin(self.send(asker, draft, &again)).await {
+                Err(FsError::Store(StoreError::Unsupported(_))) if !again.carried => {
+                    self.plan_anew(draft);
+                    again.carried = true;
+                }
+                outcome => return outcome,
+            }
+        }
     }
 
     /// The upload that sends this snapshot: the one that was begun for it, or a new one.
@@ -161,10 +179,15 @@ impl FileSystem {
     ) -> Result<Upload, FsError> {
         let begun = draft.state().upload.clone();
         if let Some(begun) = begun {
-            let is_for_this = match begun.part_size {
-                Some(_) => snapshot.delta.remote_bytes() == 0,
-                None => begun.version == snapshot.version,
-            };
+            let most = self.bucket.support().parts.unwrap_or(MOST_PARTS);
+            let is_for_this = begun.most <= most
+                && match begun.part_size {
+                    Some(part_size) => {
+                        snapshot.delta.remote_bytes() == 0
+                            && snapshot.delta.size() <= reach(part_size, begun.most)
+                    }
+                    None => begun.version == snapshot.version,
+                };
             // One that may have been put together already takes nothing more.
             let is_open = begun
                 .completing
@@ -192,12 +215,19 @@ impl FileSystem {
         let snapshot = snapshot.clone();
         let begun = tokio::spawn(async move {
             let (key, header) = (snapshot.key.clone(), snapshot.header());
+            let most = match part_size {
+                // Before a single byte can leave the spool: in an upload that turned out to be too
+                // short, it would be lost.
+                Some(_) => fs.bucket.find_most_parts(&asker, &key).await?,
+                None => fs.bucket.support().parts.unwrap_or(MOST_PARTS),
+            };
             let id = fs.bucket.begin_upload(&asker, &key, &header).await?;
             let upload = Upload {
                 id,
                 key,
                 version: snapshot.version,
                 part_size,
+                most,
                 mark: snapshot.mark(),
                 posix: snapshot.posix,
                 completing: None,
@@ -251,18 +281,24 @@ impl FileSystem {
                 let source = source.ok_or(FsError::BadHandle)?;
                 let range = offset..offset + (part.range.end - part.range.start);
                 let source = source.source();
-                let bucket = &self.bucket;
-                let copy = bucket.copy_part(asker, key, &upload.id, part.number, &source, &range);
+                let place = Place {
+                    key,
+                    upload: &upload.id,
+                    number: part.number,
+                };
+                let copy = self.bucket.copy_part(asker, place, &source, &range);
                 copy.await?
             }
             Job::Upload => {
                 let range = part.range.clone();
-                self.hydrate(asker, draft, range.clone()).await?;
+                let lent = self.lend(asker, draft, range.clone()).await?;
                 let payload = payload(draft, range.clone()).await?;
                 self.upload_limit.take(range.end - range.start).await;
                 let bucket = &self.bucket;
                 let put = bucket.put_part(asker, key, &upload.id, part.number, &payload);
-                put.await?
+                let put = put.await;
+                self.give_back(draft, lent).await;
+                put?
             }
         };
         let known = Acknowledged {
@@ -281,11 +317,11 @@ impl FileSystem {
 }
 
 /// The parts of a whole file that was sent ahead.
-fn all_streamed(part_size: u64, size: u64) -> Vec<Part> {
+fn all_streamed(part_size: u64, most: u32, size: u64) -> Vec<Part> {
     let mut parts = Vec::new();
     let mut number = 1;
     loop {
-        let range = streamed(part_size, number);
+        let range = streamed(part_size, most, number);
         if range.start >= size {
             return parts;
         }
@@ -326,7 +362,7 @@ pub(super) fn copied(snapshot: &Snapshot) -> Option<Source> {
 /// Makes a draft's spool file as long as what is sent of it: the SDK reads it by itself, and takes
 /// no end that is a hole for granted. Once for all parts, before bytes are fetched into any of
 /// them: there is no way to make a file longer that cannot cut off what somebody else just wrote.
-async fn reach(draft: &Arc<Draft>, size: u64) -> Result<(), FsError> {
+async fn make_long(draft: &Arc<Draft>, size: u64) -> Result<(), FsError> {
     let draft = Arc::clone(draft);
     let reached = blocking(move || {
         // Whoever wanted it may have given up since, and others have changed the file.

@@ -31,6 +31,7 @@ use crate::fs::recover::Recovered;
 use crate::fs::{FileSystem, Keeping};
 use crate::spool::Found;
 use crate::store::limit::Limit;
+use crate::store::options::Tried;
 use crate::store::s3::Endpoint;
 use crate::store::{Bucket, Query, StoreError};
 pub(crate) use error::MountError;
@@ -172,6 +173,7 @@ async fn first_session(
             }
             if !config.look.read_only {
                 bucket.find_out().await;
+                try_options(config, bucket, &asker).await?;
             }
             Ok(())
         }
@@ -226,6 +228,30 @@ pub(crate) fn wrong_secret(profile: &str, said: &str) -> String {
          certainly wrong ({said}). Next: compare aws_access_key_id and aws_secret_access_key with what \
          the store has given out; if they are right, they have no permission in this bucket"
     )
+}
+
+/// Tells which options the store overlooks.
+///
+/// Errors: if nothing can be written with them.
+async fn try_options(config: &Config, bucket: &Bucket, asker: &Asker) -> Result<(), MountError> {
+    let tried = bucket.try_options(asker).await.unwrap_or_else(|error| {
+        tracing::debug!("the options cannot be tried: {error}");
+        Tried::default()
+    });
+    if let Some((options, why)) = tried.refused {
+        return Err(MountError::Bucket(format!(
+            "nothing can be written to {} with {options}: {why}. Mount it without, or with \
+             --read-only",
+            config.source()
+        )));
+    }
+    for option in tried.overlooked {
+        tracing::warn!(
+            "{option} has no effect: the store of {} overlooks it",
+            config.source()
+        );
+    }
+    Ok(())
 }
 
 /// Whether a bucket that may not be listed may not be read either. An absent key tells: who may read

@@ -46,6 +46,8 @@ pub(crate) struct Bucket {
     dialect: Arc<Dialect>,
     pub(super) support: RwLock<Support>,
     pub(super) finding: OnceCell<()>,
+    /// It is AWS itself, of which everything is known.
+    pub(super) is_aws: bool,
 }
 
 /// How many requests were sent, by kind.
@@ -98,6 +100,7 @@ impl Bucket {
             moved: Mutex::default(),
             requests: Requests::default(),
             support: RwLock::new(support),
+            is_aws: support.known,
             finding: OnceCell::new(),
         }
     }
@@ -556,6 +559,10 @@ impl From<Failure> for StoreError {
             )),
             Kind::Busy => Self::Busy(failure.text),
             Kind::NoUpload | Kind::BadPart => Self::NoUpload(failure.text),
+            Kind::TooManyParts(most) => Self::TooManyParts {
+                most,
+                text: failure.text,
+            },
             Kind::TooLarge => Self::TooLarge(failure.text),
             Kind::LongKey => Self::LongKey,
             Kind::Unsupported => Self::Unsupported(failure.text),

@@ -5,14 +5,14 @@
 //! condition. Who sends such a request compares what is there with what it sent, before it
 //! speaks of a conflict.
 
-use std::ops::Range;
 use std::sync::atomic::Ordering;
 
 use super::StoreError;
 use super::bucket::{Bucket, Lease};
 use super::failure::{Failure, Kind};
+use super::support::Match;
 use super::verdict::Action;
-use super::write::{Condition, Header, Payload, Source, Stored};
+use super::write::{Condition, Header, Payload, Stored};
 use crate::auth::Asker;
 
 /// Sends with one session after another: `$send` is a request with `$lease`.
@@ -36,6 +36,8 @@ macro_rules! gated {
     }};
 }
 
+pub(super) use gated;
+
 impl Bucket {
     /// Writes a whole object. Returns its tag.
     pub(crate) async fn put(
@@ -46,14 +48,31 @@ impl Bucket {
         header: &Header,
         condition: &Condition,
     ) -> Result<String, StoreError> {
-        let support = self.find_out().await;
-        let holds = support.holds_on_put(condition);
-        let (checked, sent) = divided(holds, condition);
-        let sent = support.spell(&sent);
-        gated!(self, asker, Action::Write, key, put, |lease| async {
-            self.check(lease, key, &checked).await?;
-            lease.s3.put(key, payload, header, &sent).await
-        })
+        loop {
+            let support = self.find_out().await;
+            let holds = support.holds_on_put(condition);
+            let (checked, sent) = divided(holds, condition);
+            let sent = support.spell(&sent);
+            let put = gated!(self, asker, Action::Write, key, put, |lease| async {
+                self.check(lease, key, &checked).await?;
+                lease.s3.put(key, payload, header, &sent).await
+            });
+            match put {
+                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
+                    self.learn(|support| match sent {
+                        Condition::Absent => support.put_absent = false,
+                        _ => support.put_match = Match::No,
+                    });
+                }
+                Err(StoreError::Changed) if self.is_as_wanted(asker, key, condition).await => {
+                    let always = Condition::Always;
+                    return gated!(self, asker, Action::Write, key, put, |lease| lease
+                        .s3
+                        .put(key, payload, header, &always));
+                }
+                put => return put,
+            }
+        }
     }
 
     /// Begins a multipart upload. Returns its id.
@@ -82,26 +101,6 @@ impl Bucket {
             .put_part(key, upload, number, payload))
     }
 
-    /// Has S3 copy a range of an object into a part. Returns the part's tag.
-    pub(crate) async fn copy_part(
-        &self,
-        asker: &Asker,
-        key: &str,
-        upload: &str,
-        number: i32,
-        source: &Source,
-        range: &Range<u64>,
-    ) -> Result<String, StoreError> {
-        let unsent = source.unsent();
-        gated!(self, asker, Action::Write, key, copy, |lease| async {
-            self.check(lease, &source.key, &unsent).await?;
-            let s3 = &lease.s3;
-            let copied = s3.copy_part(key, upload, number, source, range).await?;
-            self.check(lease, &source.key, &unsent).await?;
-            Ok(copied)
-        })
-    }
-
     /// Puts the parts together. Returns the object's tag.
     pub(crate) async fn complete(
         &self,
@@ -111,11 +110,19 @@ impl Bucket {
         parts: &[Stored],
         condition: &Condition,
     ) -> Result<String, StoreError> {
-        let (checked, sent) = divided(self.find_out().await.complete, condition);
-        gated!(self, asker, Action::Write, key, put, |lease| async {
-            self.check(lease, key, &checked).await?;
-            lease.s3.complete(key, upload, parts, &sent).await
-        })
+        loop {
+            let (checked, sent) = divided(self.find_out().await.complete, condition);
+            let completed = gated!(self, asker, Action::Write, key, put, |lease| async {
+                self.check(lease, key, &checked).await?;
+                lease.s3.complete(key, upload, parts, &sent).await
+            });
+            match completed {
+                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
+                    self.learn(|support| support.complete = false);
+                }
+                completed => return completed,
+            }
+        }
     }
 
     /// Throws an upload away.
@@ -130,32 +137,6 @@ impl Bucket {
             .abort(key, upload))
     }
 
-    /// Has S3 copy a whole object of at most 5 GiB, with another header. Returns the tag.
-    pub(crate) async fn copy(
-        &self,
-        asker: &Asker,
-        source: &Source,
-        key: &str,
-        header: &Header,
-        condition: &Condition,
-    ) -> Result<String, StoreError> {
-        let (checked, sent) = divided(self.find_out().await.copy, condition);
-        let unsent = source.unsent();
-        gated!(self, asker, Action::Write, key, copy, |lease| async {
-            self.check(lease, key, &checked).await?;
-            self.check(lease, &source.key, &unsent).await?;
-            let copied = lease.s3.copy(source, key, header, &sent).await?;
-            if source.key != key
-                && let Err(changed) = self.check(lease, &source.key, &unsent).await
-            {
-                // Of which version this is a copy, nobody knows.
-                lease.s3.delete(key, &Condition::Is(copied)).await?;
-                return Err(changed);
-            }
-            Ok(copied)
-        })
-    }
-
     /// Deletes an object. What is not there is deleted already, whoever did it.
     pub(crate) async fn delete(
         &self,
@@ -163,20 +144,65 @@ impl Bucket {
         key: &str,
         condition: &Condition,
     ) -> Result<(), StoreError> {
-        let (checked, sent) = divided(self.find_out().await.delete, condition);
-        let outcome = gated!(self, asker, Action::Delete, key, delete, |lease| async {
-            self.check(lease, key, &checked).await?;
-            lease.s3.delete(key, &sent).await
-        });
-        match outcome {
-            Err(StoreError::NotFound) => Ok(()),
-            outcome => outcome,
+        loop {
+            let (checked, sent) = divided(self.find_out().await.delete, condition);
+            let deleted = gated!(self, asker, Action::Delete, key, delete, |lease| async {
+                self.check(lease, key, &checked).await?;
+                lease.s3.delete(key, &sent).await
+            });
+            match deleted {
+                Err(StoreError::NotFound) => return Ok(()),
+                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
+                    self.learn(|support| support.delete = false);
+                }
+                Err(StoreError::Changed) if self.is_as_wanted(asker, key, condition).await => {
+                    let always = Condition::Always;
+                    let deleted = gated!(self, asker, Action::Delete, key, delete, |lease| {
+                        lease.s3.delete(key, &always)
+                    });
+                    return match deleted {
+                        Err(StoreError::NotFound) => Ok(()),
+                        deleted => deleted,
+                    };
+                }
+                deleted => return deleted,
+            }
+        }
+    }
+
+    /// Whether a request that the store does not know can be sent without its condition, which is
+    /// checked by HEAD then.
+    pub(super) fn may_go_without(&self, sent: &Condition) -> bool {
+        !self.is_aws && *sent != Condition::Always
+    }
+
+    /// Whether a marker is what it has to be, although the store has found it otherwise: SeaweedFS
+    /// 4.48 answers HEAD of a directory that was never put, with a tag that no condition finds true,
+    /// and lists no such key.
+    async fn is_as_wanted(&self, asker: &Asker, key: &str, condition: &Condition) -> bool {
+        if self.is_aws || !key.ends_with('/') {
+            return false;
+        }
+        match condition {
+            Condition::Always => false,
+            Condition::Absent => {
+                matches!(self.entry(asker, key).await, Err(StoreError::NotFound))
+            }
+            Condition::Is(version) => {
+                let found = self.head(asker, key).await;
+                found.is_ok_and(|found| found.has_version(version))
+            }
         }
     }
 
     /// Checks a condition by HEAD, for stores that do not check it themselves: each time just
     /// before the request is sent, however long that has waited for a session.
-    async fn check(&self, lease: &Lease, key: &str, condition: &Condition) -> Result<(), Failure> {
+    pub(super) async fn check(
+        &self,
+        lease: &Lease,
+        key: &str,
+        condition: &Condition,
+    ) -> Result<(), Failure> {
         if *condition == Condition::Always {
             return Ok(());
         }
@@ -197,7 +223,7 @@ impl Bucket {
 }
 
 /// What is to be checked here of a condition, and what the store is told.
-fn divided(is_known: bool, condition: &Condition) -> (Condition, Condition) {
+pub(super) fn divided(is_known: bool, condition: &Condition) -> (Condition, Condition) {
     if is_known && condition.can_be_sent() {
         (Condition::Always, condition.clone())
     } else {

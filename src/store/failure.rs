@@ -40,6 +40,8 @@ pub(crate) enum Kind {
     NoUpload,
     /// A part that S3 no longer has, or has otherwise.
     BadPart,
+    /// An upload has no more parts than this, if S3 says how many.
+    TooManyParts(Option<u32>),
     /// More than S3 takes.
     TooLarge,
     /// A key of more than 1,024 bytes.
@@ -129,6 +131,88 @@ impl Failure {
 fn request_of(response: &HttpResponse, told: Option<&str>) -> String {
     let id = told.or_else(|| response.headers().get("x-amz-request-id"));
     id.map_or_else(String::new, |id| format!(" (request {})", tame(id)))
+}
+
+impl Failure {
+    /// Reads the refusal of a copy. Who does not know copies says so in many ways: with 501 or 405,
+    /// or with 400 and the code of something wrong with the request, which is right otherwise.
+    pub(super) fn read_copy<E>(generation: Generation, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let mut failure = Self::read(generation, error);
+        let status = error.raw_response().map(|response| response.status());
+        let message = error.message().unwrap_or_default();
+        if let Some(status) = status
+            && cannot_copy(status.as_u16(), &failure.kind, message)
+        {
+            failure.kind = Kind::Unsupported;
+        }
+        failure
+    }
+
+    /// Reads the refusal of a part, or of an upload with a part of that number.
+    pub(super) fn of_part<E>(self, number: i32, error: &SdkError<E, HttpResponse>) -> Self
+    where
+        E: ProvideErrorMetadata + std::error::Error + 'static,
+    {
+        let (code, message) = (error.code(), error.message());
+        let (code, message) = (code.unwrap_or_default(), message.unwrap_or_default());
+        let is_refused = !matches!(self.kind, Kind::Busy | Kind::Token | Kind::Denied);
+        match most_parts(number, code, message).filter(|_| is_refused) {
+            Some(named) => Self {
+                kind: Kind::TooManyParts(named),
+                ..self
+            },
+            None => self,
+        }
+    }
+}
+
+/// Whether a copy was refused because the store knows no copies, or none of this kind.
+fn cannot_copy(status: u16, kind: &Kind, message: &str) -> bool {
+    let message = message.to_ascii_lowercase();
+    let says_so = [
+        "not supported",
+        "unsupported",
+        "not implemented",
+        "does not support",
+    ]
+    .iter()
+    .any(|words| message.contains(words));
+    match (status, kind) {
+        (405, _) => true,
+        (400, Kind::Other | Kind::Bare) => true,
+        (400..=499, Kind::Other) => says_so,
+        _ => false,
+    }
+}
+
+/// Whether a part was refused because of its number, and the highest one that is named. Swift says
+/// what AWS says of 10,000: `InvalidArgument`, "Part number must be an integer between 1 and 1000,
+/// inclusive".
+fn most_parts(number: i32, code: &str, message: &str) -> Option<Option<u32>> {
+    let message = message.to_ascii_lowercase();
+    let speaks_of_it = [
+        "part number",
+        "partnumber",
+        "too many parts",
+        "number of parts",
+    ]
+    .iter()
+    .any(|words| message.contains(words));
+    let is_it = match code {
+        "InvalidPartNumber" | "TooManyParts" => true,
+        "InvalidArgument" | "InvalidRequest" | "MalformedXML" => speaks_of_it,
+        _ => false,
+    };
+    if !is_it || number < 2 {
+        return None;
+    }
+    let numbers = message.split(|c: char| !c.is_ascii_digit());
+    let numbers = numbers.filter_map(|digits| digits.parse::<u32>().ok());
+    let below = numbers.filter(|named| *named > 1 && i64::from(*named) < i64::from(number));
+    Some(below.max())
 }
 
 fn classify(status: u16, code: &str, region: Option<&str>) -> Kind {
@@ -226,6 +310,37 @@ mod tests {
         assert_eq!(classify(409, "InvalidBucketState", None), Kind::Other);
         assert_eq!(classify(412, "PreconditionFailed", None), Kind::Changed);
         assert_eq!(classify(501, "", None), Kind::Unsupported);
+    }
+
+    #[test]
+    fn who_knows_no_copies_is_understood_however_it_is_said() {
+        assert!(cannot_copy(
+            405,
+            &Kind::Other,
+            "The specified method is not allowed"
+        ));
+        assert!(cannot_copy(400, &Kind::Other, "not here"));
+        assert!(cannot_copy(400, &Kind::Bare, ""));
+        assert!(cannot_copy(422, &Kind::Other, "Copying is not supported"));
+        // What is refused for another reason is no reason to fetch and send everything.
+        assert!(!cannot_copy(403, &Kind::Denied, "Access Denied"));
+        assert!(!cannot_copy(400, &Kind::Token, "expired"));
+        assert!(!cannot_copy(404, &Kind::NotFound, "no such key"));
+        assert!(!cannot_copy(412, &Kind::Changed, ""));
+    }
+
+    #[test]
+    fn the_highest_number_of_a_part_is_read_if_it_is_named() {
+        let swift = "Part number must be an integer between 1 and 1000, inclusive";
+        assert_eq!(most_parts(1001, "InvalidArgument", swift), Some(Some(1000)));
+        assert_eq!(
+            most_parts(7, "InvalidPartNumber", "7 is no good"),
+            Some(None)
+        );
+        assert_eq!(most_parts(1, "InvalidPartNumber", ""), None);
+        assert_eq!(most_parts(7, "InvalidArgument", "Invalid digest"), None);
+        let listed = "You have attempted to use too many parts: the limit is 500";
+        assert_eq!(most_parts(900, "InvalidRequest", listed), Some(Some(500)));
     }
 
     #[test]

@@ -11,17 +11,22 @@
 //! - [`listing`] reads pages of keys, and knows how stores differ in telling them.
 //! - [`inspect`] finds out what is allowed, [`policy`] reads what a bucket says of itself.
 //! - [`mod@write`] sends the requests that change something, [`changes`] is their gate, and
-//!   [`support`] knows which conditions the store honours. [`versions`] finds what was replaced.
+//!   [`copying`] that of copies on the server; [`support`] knows what the store honours and can do,
+//!   and [`probe`] finds it out. [`options`] tries those of the mount, and [`versions`] finds what
+//!   was replaced.
 
 pub(crate) mod bucket;
 pub(crate) mod changes;
+pub(crate) mod copying;
 pub(crate) mod failure;
 mod headers;
 pub(crate) mod inspect;
 pub(crate) mod limit;
 pub(crate) mod listing;
 pub(crate) mod metadata;
+pub(crate) mod options;
 pub(crate) mod policy;
+mod probe;
 mod retry;
 pub(crate) mod s3;
 pub(crate) mod support;
@@ -213,6 +218,14 @@ pub(crate) enum StoreError {
          machine"
     )]
     NoUpload(String),
+    /// An upload to this store has no more parts than so many, if it says how many.
+    #[error("the store takes no upload of so many parts: {text}")]
+    TooManyParts {
+        /// The most that it takes, in its words.
+        most: Option<u32>,
+        /// What it said.
+        text: String,
+    },
     /// The object or the upload would be larger than S3 allows.
     #[error("too large for S3: {0}")]
     TooLarge(String),

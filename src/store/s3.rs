@@ -199,6 +199,35 @@ impl S3 {
         self.generation
     }
 
+    /// How it writes.
+    pub(super) fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// The same with other settings.
+    pub(super) fn with_settings(&self, settings: Settings) -> Self {
+        Self {
+            settings: Arc::new(settings),
+            ..self.clone()
+        }
+    }
+
+    /// Whether an object's ACL gives a group a right. `group` is the end of its URI.
+    pub(super) async fn grants(&self, key: &str, group: &str) -> Result<bool, Failure> {
+        let request = self.client.get_object_acl().bucket(&*self.bucket).key(key);
+        let answer = request
+            .set_request_payer(self.payer())
+            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
+            .send()
+            .await
+            .map_err(|error| Failure::read(self.generation, &error))?;
+        let grants = answer.grants.unwrap_or_default();
+        let grantees = grants
+            .iter()
+            .filter_map(|grant| grant.grantee.as_ref()?.uri());
+        Ok(grantees.into_iter().any(|uri| uri.ends_with(group)))
+    }
+
     /// The region that it signs for.
     pub(super) fn region(&self) -> &str {
         &self.region

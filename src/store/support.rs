@@ -1,25 +1,36 @@
-//! Which conditions on writes the store honours.
+//! What the store honours, and what it can do.
 //!
-//! AWS honours all of them (docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
-//! and conditional-deletes.html). Others refuse the headers with 501, overlook them, or know the
-//! half: Ceph 16 wants `If-Match` without quotes, and overlooks conditions on completing,
-//! copying and deleting. Where a condition does not hold, a HEAD is asked before the write, and
-//! a change in between goes unnoticed, which `status` says.
+//! AWS honours all conditions (docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
+//! and conditional-deletes.html) and copies on the server. Others refuse the headers with 501,
+//! overlook them, or know some: Ceph 16 wants `If-Match` without quotes, and overlooks conditions
+//! on completing, copying and deleting; Swift 2.38 knows `If-None-Match` alone; Swift 2.30 never
+//! finds the tag of an object in parts on the source of a copy. Where a condition does not hold, a
+//! HEAD is asked before the write, and a change in between goes unnoticed, which `status` says.
+//!
+//! What can be tried without harm is tried before the first write ([`super::probe`]); the rest is
+//! learned from refusals. Both are remembered for the store.
 
 use std::fmt;
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+use std::time::Duration;
 
-use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::StoreError;
 use super::bucket::Bucket;
-use super::failure::Kind;
-use super::verdict::Action;
-use super::write::{Condition, Header, Payload};
-use super::{Failure, Lease, StoreError};
+use super::write::Condition;
 use crate::auth::Asker;
+
+/// What is remembered otherwise than this is found out anew.
+const REVISION: u32 = 2;
+
+/// How long it is remembered: a store may be another version one day, and a proxy be gone.
+const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// The most parts of an upload at AWS, and everywhere else
+/// (docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
+pub(crate) const MOST_PARTS: u32 = 10_000;
 
 /// What the store does with `If-Match`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,9 +44,35 @@ pub(crate) enum Match {
     No,
 }
 
+/// What the store does with a condition on the source of a copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum SourceMatch {
+    /// It holds.
+    All,
+    /// It holds for objects that were put whole, and is never true for one in parts, whose tag ends
+    /// in their number: Swift 2.30.
+    Whole,
+    /// It is overlooked, or never true.
+    No,
+}
+
+/// Whether the store can do something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum Ability {
+    /// It has not been tried.
+    Untried,
+    /// It has worked.
+    Yes,
+    /// It was refused, and has never worked.
+    No,
+}
+
 /// What the store honours.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Support {
+    pub(super) revision: u32,
     /// Whether this was found out, rather than assumed.
     pub(crate) known: bool,
     /// `If-None-Match: *` on PUT.
@@ -48,27 +85,45 @@ pub(crate) struct Support {
     pub(crate) copy: bool,
     /// `If-Match` on DELETE.
     pub(crate) delete: bool,
+    /// `x-amz-copy-source-if-match`.
+    pub(crate) source: SourceMatch,
+    /// CopyObject.
+    pub(crate) copies: Ability,
+    /// UploadPartCopy.
+    pub(crate) part_copies: Ability,
+    /// The most parts of an upload, if that is known.
+    pub(crate) parts: Option<u32>,
 }
 
 impl Support {
     /// AWS.
     pub(crate) const FULL: Self = Self {
+        revision: REVISION,
         known: true,
         put_absent: true,
         put_match: Match::Quoted,
         complete: true,
         copy: true,
         delete: true,
+        source: SourceMatch::All,
+        copies: Ability::Yes,
+        part_copies: Ability::Yes,
+        parts: Some(MOST_PARTS),
     };
 
     /// A store of which nothing is known: it gets neither conditions nor trust.
     pub(crate) const UNKNOWN: Self = Self {
+        revision: REVISION,
         known: false,
         put_absent: false,
         put_match: Match::No,
         complete: false,
         copy: false,
         delete: false,
+        source: SourceMatch::All,
+        copies: Ability::Untried,
+        part_copies: Ability::Untried,
+        parts: None,
     };
 
     /// Whether a PUT under this condition is safe by itself.
@@ -89,12 +144,31 @@ impl Support {
             other => other.clone(),
         }
     }
+
+    /// Whether a copy under the condition that its source has this tag is safe by itself.
+    pub(crate) fn holds_on_source(&self, etag: &str) -> bool {
+        match self.source {
+            SourceMatch::All => true,
+            SourceMatch::Whole => !is_in_parts(etag),
+            SourceMatch::No => false,
+        }
+    }
+}
+
+/// Whether a tag is that of an object in parts: it ends in their number
+/// (docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html, `ETag`).
+pub(super) fn is_in_parts(etag: &str) -> bool {
+    let parts = etag.trim_matches('"').rsplit_once('-');
+    parts.is_some_and(|(_, parts)| {
+        !parts.is_empty() && parts.bytes().all(|byte| byte.is_ascii_digit())
+    })
 }
 
 impl fmt::Display for Support {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let put = self.put_absent && self.put_match != Match::No;
-        let text = match (self.known, put, self.complete && self.copy && self.delete) {
+        let rest = self.complete && self.copy && self.delete && self.source == SourceMatch::All;
+        let text = match (self.known, put, rest) {
             (false, ..) => "unknown",
             (_, true, true) => "all",
             (_, true, false) => "some",
@@ -117,20 +191,17 @@ impl Bucket {
         if self.finding.initialized() || self.support().known {
             return self.support();
         }
-        let (prefix, remembered) = self.probing();
+        let (_, remembered) = self.probing();
         let found = self.finding.get_or_init(async || {
             if let Some(support) = remembered.as_deref().and_then(recall) {
                 *self.support.write() = support;
                 return;
             }
-            let name = format!("{prefix}.s3mfa-mount-probe-{:016x}", random());
+            let name = self.probe_key();
             match self.probe(&Asker::nobody(), &name).await {
                 Ok(support) => {
                     tracing::info!("conditional writes at this store: {support}");
-                    if let Some(path) = &remembered {
-                        remember(path, &support);
-                    }
-                    *self.support.write() = support;
+                    self.learn(|known| *known = support);
                 }
                 Err(error) => {
                     tracing::info!("what the store honours cannot be found out: {error}");
@@ -141,31 +212,54 @@ impl Bucket {
         self.support()
     }
 
-    /// Tries conditions that cannot hold, on a key that does not exist: a store that honours
-    /// them does nothing.
-    async fn probe(&self, asker: &Asker, key: &str) -> Result<Support, StoreError> {
-        let mut attempt = self.attempt(asker, Action::Write, key).await?;
-        loop {
-            match probe(attempt.lease(), key).await {
-                Ok(support) => return Ok(attempt.worked(support)),
-                Err(failure) => attempt.again(failure).await?,
+    /// A key for what is tried, which nobody has.
+    pub(super) fn probe_key(&self) -> String {
+        let (prefix, _) = self.probing();
+        format!("{prefix}.s3mfa-mount-probe-{:016x}", random())
+    }
+
+    /// Takes over what an answer has shown. Of AWS itself everything is known, and one odd answer
+    /// says nothing.
+    pub(super) fn learn(&self, change: impl FnOnce(&mut Support)) {
+        if self.is_aws {
+            return;
+        }
+        let changed = {
+            let mut support = self.support.write();
+            let before = *support;
+            change(&mut support);
+            (*support != before && support.known).then_some(*support)
+        };
+        if let (Some(support), (_, Some(path))) = (changed, self.probing()) {
+            tracing::debug!("what is known of this store: {support:?}");
+            // It is no loss if this run ends before.
+            let write = move || remember(&path, &support);
+            match tokio::runtime::Handle::try_current() {
+                Ok(runtime) => drop(runtime.spawn_blocking(write)),
+                Err(_) => write(),
             }
+        }
+    }
+
+    /// A part was refused because of its number: what was known of that is not so, unless the store
+    /// has named its limit.
+    pub(crate) fn learn_most_parts(&self, refused: &StoreError) {
+        if let StoreError::TooManyParts { most, .. } = refused {
+            self.learn(|support| support.parts = *most);
         }
     }
 
     /// The store refuses a tag with quotes that is the right one. Returns whether there is
     /// another way to try.
     pub(crate) fn is_refused(&self) -> bool {
-        let mut support = self.support.write();
-        let next = match support.put_match {
+        let before = self.support().put_match;
+        let next = match before {
             Match::Quoted => Match::Bare,
             Match::Bare => Match::No,
             Match::No => return false,
         };
-        tracing::info!(
-            "this store does not know its own tags ({:?})",
-            support.put_match
-        );
+        tracing::info!("this store does not know its own tags ({before:?})");
+        let mut support = self.support.write();
         support.put_match = next;
         true
     }
@@ -177,10 +271,16 @@ fn random() -> u64 {
 }
 
 fn recall(path: &Path) -> Option<Support> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    let written = std::fs::metadata(path).ok()?.modified().ok()?;
+    if written.elapsed().is_ok_and(|age| age > REMEMBERED) {
+        return None;
+    }
+    let support: Support = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+    (support.revision == REVISION).then_some(support)
 }
 
 fn remember(path: &Path, support: &Support) {
+    use std::os::unix::fs::OpenOptionsExt as _;
     let write = |text: Vec<u8>| {
         let mut file = std::fs::OpenOptions::new()
             .write(true)
@@ -196,48 +296,33 @@ fn remember(path: &Path, support: &Support) {
     }
 }
 
-/// A tag that no object has.
-const NO_TAG: &str = "\"00000000000000000000000000000000\"";
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-async fn probe(lease: &Lease, key: &str) -> Result<Support, Failure> {
-    let s3 = &lease.s3;
-    let header = Header {
-        content_type: "application/octet-stream".to_owned(),
-        ..Header::default()
-    };
-    let nothing = Payload::Bytes(Bytes::new());
-    let impossible = Condition::Is(NO_TAG.to_owned());
-    let put = s3.put(key, &nothing, &header, &impossible).await;
-    let put = honoured(put.map(drop));
-    if matches!(put, Ok(false)) {
-        // It may have been overlooked, and the object made.
-        s3.delete(key, &Condition::Always).await?;
-        return Ok(Support {
-            known: true,
-            ..Support::UNKNOWN
-        });
+    #[test]
+    fn the_tag_of_an_object_in_parts_is_told_by_their_number() {
+        assert!(is_in_parts("\"9b2cf535f27731c974343645a3985328-2\""));
+        assert!(is_in_parts("d41d8cd98f00b204e9800998ecf8427e-10000"));
+        for whole in [
+            "\"9b2cf535f27731c974343645a3985328\"",
+            "\"a-b\"",
+            "\"a-\"",
+            "",
+        ] {
+            assert!(!is_in_parts(whole), "{whole}");
+        }
     }
-    put?;
-    // Whoever knows this one, the youngest of all, knows those on copies and uploads too. S3
-    // answers 404 (measured: ministack's issue 1475), and 204 where there is no condition.
-    let all = honoured(s3.delete(key, &impossible).await)?;
-    Ok(Support {
-        complete: all,
-        copy: all,
-        delete: all,
-        ..Support::FULL
-    })
-}
 
-/// Whether a condition that cannot hold was honoured.
-fn honoured(answer: Result<(), Failure>) -> Result<bool, Failure> {
-    match answer {
-        Ok(()) => Ok(false),
-        Err(failure) => match failure.kind {
-            Kind::Changed | Kind::NotFound => Ok(true),
-            // What was stored has no ETag that was told.
-            Kind::Unsupported | Kind::Untold => Ok(false),
-            _ => Err(failure),
-        },
+    #[test]
+    fn what_an_older_program_has_remembered_is_found_out_anew() {
+        let place = tempfile::tempdir().unwrap();
+        let path = place.path().join("support");
+        remember(&path, &Support::FULL);
+        assert_eq!(recall(&path), Some(Support::FULL));
+        let older = r#"{"known":true,"put_absent":true,"put_match":"quoted","complete":true,
+            "copy":true,"delete":true}"#;
+        std::fs::write(&path, older).unwrap();
+        assert_eq!(recall(&path), None);
     }
 }

@@ -181,10 +181,12 @@ impl Source {
         tag::is_strong(&self.etag).then(|| self.etag.clone())
     }
 
-    /// What has to be checked by HEAD, before the store copies and after.
-    pub(super) fn unsent(&self) -> Condition {
-        match self.condition() {
+    /// What has to be checked by HEAD, before the store copies and after, if it is told the condition
+    /// or not. An earlier version does not change.
+    pub(super) fn unsent(&self, is_sent: bool) -> Condition {
+        match self.condition().filter(|_| is_sent) {
             Some(_) => Condition::Always,
+            None if self.version.is_some() => Condition::Always,
             None => Condition::Is(self.etag.clone()),
         }
     }
@@ -310,7 +312,7 @@ impl S3 {
             .config_override(self.timing(payload.timeouts()))
             .send()
             .await
-            .map_err(|error| Failure::read(self.generation, &error))?;
+            .map_err(|error| Failure::read(self.generation, &error).of_part(number, &error))?;
         match self.part_tagged(number, answer.e_tag) {
             Err(untold) => {
                 self.listed_part(key, upload, number, payload.len(), untold)
@@ -352,13 +354,14 @@ impl S3 {
             .ok_or(untold)
     }
 
-    /// Has S3 copy a range of an object into a part. Returns the part's tag.
+    /// Has S3 copy a range of an object into a part, if `is_sent` under the condition that the source
+    /// is what it was. Returns the part's tag.
     pub(crate) async fn copy_part(
         &self,
         key: &str,
         upload: &str,
         number: i32,
-        source: &Source,
+        (source, is_sent): (&Source, bool),
         range: &Range<u64>,
     ) -> Result<String, Failure> {
         let _slot = self.slot().await?;
@@ -370,7 +373,7 @@ impl S3 {
             .upload_id(upload)
             .part_number(number)
             .copy_source(self.copy_source(source))
-            .set_copy_source_if_match(source.condition())
+            .set_copy_source_if_match(source.condition().filter(|_| is_sent))
             .copy_source_range(format!(
                 "bytes={}-{}",
                 range.start,
@@ -384,7 +387,7 @@ impl S3 {
             .config_override(self.timing(on_the_server()))
             .send()
             .await
-            .map_err(|error| Failure::read(self.generation, &error))?;
+            .map_err(|error| Failure::read_copy(self.generation, &error).of_part(number, &error))?;
         let result = answer.copy_part_result;
         self.part_tagged(number, result.and_then(|part| part.e_tag))
     }
@@ -398,6 +401,7 @@ impl S3 {
         condition: &Condition,
     ) -> Result<String, Failure> {
         let _slot = self.slot().await?;
+        let last = parts.last().map_or(0, |part| part.number);
         let parts = parts.iter().map(|part| {
             CompletedPart::builder()
                 .part_number(part.number)
@@ -420,7 +424,7 @@ impl S3 {
             .config_override(self.timing(on_the_server()))
             .send()
             .await
-            .map_err(|error| Failure::read(self.generation, &error))?;
+            .map_err(|error| Failure::read(self.generation, &error).of_part(last, &error))?;
         self.tagged(answer.e_tag)
     }
 
@@ -446,10 +450,11 @@ impl S3 {
         }
     }
 
-    /// Has S3 copy a whole object of at most 5 GiB, with another header. Returns the tag.
+    /// Has S3 copy a whole object of at most 5 GiB, with another header, if `is_sent` under the
+    /// condition that the source is what it was. Returns the tag.
     pub(crate) async fn copy(
         &self,
-        source: &Source,
+        (source, is_sent): (&Source, bool),
         key: &str,
         header: &Header,
         condition: &Condition,
@@ -459,7 +464,7 @@ impl S3 {
         let answer = creating!(request, self.settings, header)
             .metadata_directive(MetadataDirective::Replace)
             .copy_source(self.copy_source(source))
-            .set_copy_source_if_match(source.condition())
+            .set_copy_source_if_match(source.condition().filter(|_| is_sent))
             .set_if_match(condition.if_match())
             .set_if_none_match(condition.if_none_match())
             .set_request_payer(self.payer())
@@ -471,7 +476,7 @@ impl S3 {
             .config_override(self.timing(on_the_server()))
             .send()
             .await
-            .map_err(|error| Failure::read(self.generation, &error))?;
+            .map_err(|error| Failure::read_copy(self.generation, &error))?;
         let result = answer.copy_object_result;
         self.tagged(result.and_then(|copied| copied.e_tag))
     }

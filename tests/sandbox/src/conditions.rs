@@ -26,12 +26,15 @@ pub enum ConditionalWrites {
     PutOnly,
     /// As [`PutOnly`](Self::PutOnly), and an `If-Match` in quotes never matches: Ceph RGW 16.2.
     PutOnlyUnquoted,
+    /// `If-None-Match` on PutObject and on completing, and `If-Match` nowhere but on the sources of
+    /// copies: Swift 2.38.
+    AbsentOnly,
 }
 
 impl ConditionalWrites {
     /// Whether the conditions on the source of a copy are looked at.
     pub(crate) fn has_copy_sources(self) -> bool {
-        matches!(self, Self::All | Self::Refused)
+        matches!(self, Self::All | Self::Refused | Self::AbsentOnly)
     }
 
     fn applies_to(self, write: Write) -> bool {
@@ -39,6 +42,7 @@ impl ConditionalWrites {
             Self::All | Self::Refused => true,
             Self::Ignored => false,
             Self::PutOnly | Self::PutOnlyUnquoted => write == Write::Put,
+            Self::AbsentOnly => matches!(write, Write::Put | Write::Complete),
         }
     }
 }
@@ -62,6 +66,8 @@ pub(crate) struct Conditions {
     never: bool,
     /// Another write comes in between, as a fault has it.
     conflicts: bool,
+    /// The key is a directory that was never put, and is there all the same.
+    implied: bool,
 }
 
 impl Conditions {
@@ -74,6 +80,7 @@ impl Conditions {
     ) -> Result<Self, Refusal> {
         let store = exchange.conditional_writes;
         let (if_match, if_none_match) = (text(headers, "if-match"), text(headers, "if-none-match"));
+        let if_match = if_match.filter(|_| store != ConditionalWrites::AbsentOnly);
         if !store.applies_to(write) {
             return Ok(Self::default());
         }
@@ -101,7 +108,13 @@ impl Conditions {
             if_match,
             must_be_new: if_none_match.is_some(),
             never: is_quoted && store == ConditionalWrites::PutOnlyUnquoted,
+            implied: false,
         })
+    }
+
+    /// The same for a key that is there although nothing was put.
+    pub(crate) fn on_implied(self, implied: bool) -> Self {
+        Self { implied, ..self }
     }
 
     /// The condition of one entry of DeleteObjects.
@@ -124,6 +137,13 @@ impl Conditions {
     pub(crate) fn check(&self, key: &str, present: Option<&Object>) -> Result<(), Refusal> {
         if self.conflicts {
             return Err(Refusal::s3("ConditionalRequestConflict"));
+        }
+        if self.implied && present.is_none() {
+            return match (&self.if_match, self.must_be_new) {
+                (Some(_), _) => Err(failed("If-Match")),
+                (None, true) => Err(failed("If-None-Match")),
+                (None, false) => Ok(()),
+            };
         }
         if self.must_be_new && present.is_some() {
             return Err(failed("If-None-Match"));

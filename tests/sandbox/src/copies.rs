@@ -15,6 +15,7 @@ use crate::clock::whole_second;
 use crate::conditions::{Conditions, Write};
 use crate::content::Content;
 use crate::exchange::Exchange;
+use crate::habits::Habit;
 use crate::intake::LARGEST_BODY;
 use crate::preconditions::Preconditions;
 use crate::refusal::Refusal;
@@ -137,6 +138,12 @@ impl Operations {
             Some(id) => self.find_version(bucket, key, id, extensions)?,
             None => self.find(bucket, key, extensions)?,
         };
+        if preconditions.if_match.is_some()
+            && object.etag.contains('-')
+            && self.0.habits.has(Habit::SourcesInPartsUnknown)
+        {
+            return Err(Refusal::s3("PreconditionFailed"));
+        }
         if exchange.conditional_writes.has_copy_sources() {
             preconditions.check_source(&object)?;
         }

@@ -32,6 +32,7 @@ impl Operations {
             return Err(Refusal::s3("NotImplemented").with("Header", "x-amz-if-match-size"));
         }
         let conditions = Conditions::read(&req.headers, Write::Delete, exchange)?;
+        let conditions = conditions.on_implied(self.is_implied(&bucket, &input.key));
         bucket.delete(&input.key, &conditions, self.signature(exchange))?;
         Ok(DeleteObjectOutput::default())
     }

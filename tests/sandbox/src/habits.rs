@@ -113,6 +113,16 @@ pub enum Habit {
     ListEmptied,
     /// Listings are a page for people: proxies that want one to sign in.
     ListIsAPage,
+    /// `x-amz-copy-source-if-match` never finds the tag of an object in parts: Swift 2.30.1.
+    SourcesInPartsUnknown,
+    /// HEAD of a directory that has something in it and was never put is 200, with a tag that no
+    /// condition finds true; listings do not have it. And what is put there keeps no metadata:
+    /// SeaweedFS 4.48.
+    ImpliedMarkers,
+    /// Storage classes, encryption and ACLs are overlooked: MinIO, s3s-fs, Garage.
+    OverlooksOptions,
+    /// `x-amz-expected-bucket-owner` is overlooked: SeaweedFS 4.48, Ceph.
+    OverlooksOwner,
 }
 
 /// A handle to the habits. All of it can be called at any time from any thread.

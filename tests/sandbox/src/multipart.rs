@@ -40,6 +40,7 @@ impl Operations {
         let input = req.input;
         let bucket = self.bucket(&input.bucket)?;
         let attributes = Attributes::read(&req.headers, input.metadata, &self.kms_arn())?;
+        let attributes = self.kept(attributes, &input.key);
         let checksum = announced_checksums(&req.headers)?;
         let caller = req.extensions.get::<Caller>().and_then(Caller::user);
         let id = self.0.random.base32(ID_LENGTH);

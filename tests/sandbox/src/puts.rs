@@ -27,7 +27,9 @@ impl Operations {
             return Err(Refusal::s3("NotImplemented"));
         }
         let conditions = Conditions::read(&req.headers, Write::Put, exchange)?;
+        let conditions = conditions.on_implied(self.is_implied(&bucket, &input.key));
         let attributes = Attributes::read(&req.headers, input.metadata, &self.kms_arn())?;
+        let attributes = self.kept(attributes, &input.key);
         if bucket.settings().object_lock {
             check_announced(&req.headers, "Put Object")?;
         }

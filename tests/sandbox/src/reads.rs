@@ -13,6 +13,7 @@ use s3s::dto::{
 use crate::attributes::STANDARD;
 use crate::checksums::Checksum;
 use crate::exchange::Exchange;
+use crate::other_stores::implied;
 use crate::preconditions::{Preconditions, etag_of};
 use crate::refusal::Refusal;
 use crate::s3::Operations;
@@ -119,6 +120,10 @@ impl Operations {
             if_modified_since: input.if_modified_since,
             if_unmodified_since: input.if_unmodified_since,
         };
+        let bucket = self.bucket(&input.bucket)?;
+        if bucket.get(&input.key).is_none() && self.is_implied(&bucket, &input.key) {
+            return Ok(implied());
+        }
         let key = (input.bucket.as_str(), input.key.as_str());
         let version = input.version_id.as_deref();
         let found = self.open(key, version, &req.extensions, preconditions, input.range)?;
