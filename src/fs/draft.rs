@@ -391,7 +391,14 @@ impl State {
         }
     }
 
-    /// A draft has another key and another object with the same bytes, and with its attributes.
+    /// Whether it can go on with another key and another object, as far as that has the bytes of
+    /// its base: what was changed since is in the spool, and promised to nobody.
+    pub(super) fn can_move_on(&self) -> bool {
+        self.base.is_some() && self.sources.len() == 1 && !self.closed
+    }
+
+    /// The object that a draft goes on from has another key, with its attributes: see
+    /// [`Self::can_move_on`].
     pub(super) fn moved(&mut self, key: &str, remote: &Arc<Remote>, object: Object) {
         key.clone_into(&mut self.key);
         self.kept.clone_from(&object.facts);

@@ -28,6 +28,9 @@ pub(super) struct Copy<'a, F> {
     pub(super) change: F,
 }
 
+/// How often a file is stored before its name changes, while somebody goes on writing to it.
+const ATTEMPTS: u32 = 2;
+
 impl FileSystem {
     /// Gives a file or a directory another name. With `keep_target`, only if that is free.
     pub(crate) async fn rename(
@@ -102,20 +105,30 @@ impl FileSystem {
         Ok(())
     }
 
-    /// Holds the draft of an inode, once all of it is stored.
+    /// Holds the draft of an inode, once all of it is stored. Somebody who writes all the time does
+    /// not keep it from that: then what came since goes along.
     pub(super) async fn hold_stored(
         self: &Arc<Self>,
         asker: &Asker,
         number: u64,
     ) -> Result<Option<Held>, FsError> {
+        let mut attempts = 0;
         loop {
             let Some(draft) = self.draft(number) else {
                 return Ok(None);
             };
             self.publish(asker, &draft).await?;
+            attempts += 1;
             match self.hold(number).await {
-                Some(held) if held.draft.state().is_pending() => {}
-                held => return Ok(held),
+                Some(held) => {
+                    let state = held.draft.state();
+                    let goes_along = attempts >= ATTEMPTS && state.can_move_on();
+                    if !state.is_pending() || goes_along {
+                        drop(state);
+                        return Ok(Some(held));
+                    }
+                }
+                None => return Ok(None),
             }
         }
     }

@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::IntoRawFd;
 use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -229,6 +230,44 @@ fn many_writes_beside_are_all_stored() {
     write(&second, (5, b"at its place"));
     second.sync_all().unwrap();
     assert!(scene.bucket.get("f").unwrap() == with(all, &[(5, b"at its place")]));
+}
+
+#[test]
+fn who_writes_all_the_time_keeps_no_directory_from_its_new_name() {
+    let scene = Scene::new();
+    let before = noise(7, SIZE);
+    scene.bucket.put("dir/f", before.clone());
+    let mount = scene.mount(&[]);
+    let mut options = OpenOptions::new();
+    let file = options.read(true).write(true).open(mount.file("dir/f"));
+    let file = file.unwrap();
+    write(&file, FIRST);
+    // Longer than a write waits.
+    let puts = Matcher::kind(Kind::Put);
+    scene
+        .sandbox
+        .faults()
+        .latency_for(puts, Duration::from_secs(1));
+    let is_over = AtomicBool::new(false);
+    let rounds = thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut round = 0_u64;
+            while !is_over.load(Ordering::Relaxed) {
+                round += 1;
+                write(&file, (SECOND.0, &round.to_le_bytes()));
+                thread::sleep(Duration::from_millis(2));
+            }
+            round
+        });
+        fs::rename(mount.file("dir"), mount.file("new")).unwrap();
+        is_over.store(true, Ordering::Relaxed);
+        writing.join().unwrap()
+    });
+    file.sync_all().unwrap();
+    let all = with(before, &[FIRST, (SECOND.0, &rounds.to_le_bytes())]);
+    assert!(scene.bucket.get("new/f").unwrap() == all);
+    assert!(read(&file, SIZE) == all);
+    assert!(scene.bucket.get("dir/f").is_none());
 }
 
 #[test]
