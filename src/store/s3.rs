@@ -236,7 +236,7 @@ impl S3 {
     /// What the object of this key is.
     ///
     /// HEAD may leave something out, and its refusals have no body: then a GET of one byte is asked,
-    /// and after that a listing. See [`told`](super::told).
+    /// and after that a listing. See [`told`].
     ///
     /// Errors: [`Kind::Untold`] if none of them tells the size, and a tag or a time.
     pub(crate) async fn head(&self, key: &str) -> Result<Object, Failure> {

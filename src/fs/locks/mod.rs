@@ -1,5 +1,5 @@
 //! Locks of flock(2) and fcntl(2): they hold among all mounts of a bucket that have one directory
-//! for [lock files](file).
+//! for [lock files](mod@file).
 //!
 //! The kernel asks the daemon for each lock (`FUSE_POSIX_LOCKS`, `FUSE_FLOCK_LOCKS`), and the daemon
 //! does the same to the lock file in the owner's name. As everywhere on Linux but NFS, the two kinds

@@ -254,8 +254,6 @@ async fn what_is_not_served_is_not_implemented() {
     let client = scene.s3(&scene.long_term());
     let acl = client.get_object_acl().bucket("docs").key("hello.txt");
     assert!(refused(acl.send().await).is(501, "NotImplemented"));
-    let versions = client.list_object_versions().bucket("docs");
-    assert!(refused(versions.send().await).is(501, "NotImplemented"));
     let delete = client.delete_object().bucket("docs").key("hello.txt");
     let error = refused(delete.version_id("null").send().await);
     assert!(error.is(501, "NotImplemented"), "{error:?}");
