@@ -154,20 +154,6 @@ impl FileSystem {
                     // Stored just now.
                     continue;
                 }
-                (Some(draft), remote)
-                    if draft.state().waits_with_attributes()
-                        && self.settle_now(asker, &draft).await =>
-                {
-                    // A handle that nobody knows yet was not told.
-                    if let Some(remote) = remote.filter(|remote| file.is_at(remote)) {
-                        let source = self.source(file.number)?;
-                        let is_new = |source: &Arc<Remote>| source.version != remote.version;
-                        if source.as_ref().is_some_and(is_new) {
-                            file.follow(source);
-                        }
-                    }
-                    continue;
-                }
                 (Some(draft), _) => draft,
                 (None, Some(remote)) => {
                     // What it has open may be stored anew by somebody else here meanwhile: to

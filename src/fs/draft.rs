@@ -117,9 +117,6 @@ pub(crate) struct State {
     pub(super) heir: Option<watch::Receiver<Outcome>>,
     /// A request was sent that makes the object, and it is not known whether it has.
     pub(super) asked: bool,
-    /// Nothing but attributes is to be stored, and a task does so at this moment: see
-    /// [`super::settling`].
-    pub(super) is_settling: bool,
     /// Why it could not be stored last time.
     pub(super) failed: Option<String>,
     /// That reason may pass by itself.
@@ -230,7 +227,6 @@ impl State {
             stop: None,
             heir: None,
             asked: false,
-            is_settling: false,
             failed: None,
             may_pass: false,
             before: None,
@@ -282,11 +278,6 @@ impl State {
     /// Whether it is to be stored without anybody doing anything more.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_pending() && (self.closed || self.writers == 0)
-    }
-
-    /// Whether nothing but attributes is to be stored, and nobody writes to it.
-    pub(super) fn waits_with_attributes(&self) -> bool {
-        self.is_pending() && !self.dirty && self.writers == 0
     }
 
     /// Whether a range has bytes that are nowhere but in a part of an upload.
@@ -402,16 +393,6 @@ impl State {
     pub(super) fn moved(&mut self, key: &str, remote: &Arc<Remote>, object: Object) {
         key.clone_into(&mut self.key);
         self.kept.clone_from(&object.facts);
-        // What was written beside it since it is held is not in that object.
-        let copied = self.frozen.unwrap_or(self.version);
-        self.stored = copied;
-        if copied == self.version {
-            self.closed = false;
-            self.timed = false;
-            if let Some(facts) = &object.facts {
-                self.posix = facts.posix.clone();
-            }
-        }
         self.base = Some(object);
         self.sources = vec![Arc::clone(remote)];
     }

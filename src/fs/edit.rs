@@ -263,9 +263,9 @@ impl FileSystem {
     }
 
     /// Whether what was closed must not be changed before there is a copy of it: with write-back
-    /// its closing was promised to last, and so were attributes that wait.
-    pub(super) fn is_to_be_kept(&self, state: &State) -> bool {
-        (self.budget.write_back || !state.dirty)
+    /// its closing was promised to last.
+    fn is_to_be_kept(&self, state: &State) -> bool {
+        self.budget.write_back
             && state.closed
             && state.before.is_none()
             && state.fate == Fate::Named

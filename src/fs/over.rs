@@ -51,8 +51,7 @@ const _: () = assert!(OVER > LARGEST);
 pub(crate) struct Over {
     /// The map of what is being stored, for as long as that goes on.
     under: Option<Extents>,
-    /// What was closed and promised, if only a copy of it keeps the promise: with
-    /// write-back, and where attributes wait.
+    /// What was closed and promised, if only a copy of it keeps the promise: with write-back.
     closed: Option<Box<Record>>,
     /// The map that the journal has.
     journalled: Extents,
@@ -235,7 +234,7 @@ impl FileSystem {
             }
             written => written?,
         }
-        let promised = self.is_to_be_kept(state);
+        let promised = state.closed && self.budget.write_back && state.before.is_none();
         let closed = promised.then(|| Box::new(state.record()));
         let content = state.content.clone();
         let over = state.over.get_or_insert_default();

@@ -90,7 +90,6 @@ impl FileSystem {
             };
             state.content.put(range.clone(), remote);
             state.delta.put(range.clone(), remote);
-            state.lost.zero(range.clone());
             state.bytes_changed();
             self.journal(&draft, state)
         });

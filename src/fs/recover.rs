@@ -271,8 +271,7 @@ impl FileSystem {
         for draft in self.pending() {
             let ready = {
                 let state = draft.state();
-                let may = state.may_pass || state.failed.is_none() && !state.is_settling;
-                state.flight.is_none() && (all || may)
+                state.flight.is_none() && (all || state.may_pass || state.failed.is_none())
             };
             if ready {
                 self.publish_later(&draft);

@@ -20,8 +20,6 @@ pub(super) struct Copy<'a, F> {
     pub(super) key: &'a str,
     /// What stands there, and is replaced; nothing if it is `None`.
     pub(super) replaced: Option<Object>,
-    /// Somebody has set its times.
-    pub(super) timed: bool,
     /// What the mark of the copy begins with, if it is to be known by more than this run.
     pub(super) nonce: Option<String>,
     /// Changes its attributes, which otherwise are those of the original.
@@ -143,13 +141,7 @@ impl FileSystem {
     ) -> Result<(), FsError> {
         // What is not stored yet goes to the old name first: there is one way to store. And
         // nothing is stored under either name from then on until all is done.
-        let its = self.hold_settled(asker, inode.number).await?;
-        let waiting = its.as_ref().and_then(|held| {
-            let state = held.draft.state();
-            let waits = state.is_pending() && !state.dirty;
-            waits.then(|| (state.posix.clone(), state.timed))
-        });
-        held.extend(its);
+        held.extend(self.hold_stored(asker, inode.number).await?);
         let inode = self.confirm_lately(asker, inode.number).await?;
         let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
         let mut replaced = None;
@@ -170,14 +162,8 @@ impl FileSystem {
         let copy = Copy {
             key: new_key,
             replaced,
-            timed: waiting.as_ref().is_some_and(|(_, timed)| *timed),
             nonce: None,
-            change: |posix: &mut Metadata| {
-                if let Some((waiting, _)) = waiting {
-                    *posix = waiting;
-                }
-                posix.ctime = Some(SystemTime::now());
-            },
+            change: |posix: &mut Metadata| posix.ctime = Some(SystemTime::now()),
         };
         let copy = self.copy_to(asker, inode.number, &remote, copy).await;
         if let Some(hidden) = hidden {
@@ -255,7 +241,6 @@ impl FileSystem {
             state.nonce = nonce;
         }
         state.version += 1;
-        state.timed = copy.timed;
         state.posix.ctime = state.posix.ctime.or(written);
         (copy.change)(&mut state.posix);
         let kept = super::recover::Kept::File(Box::new(state.record()));

@@ -38,7 +38,6 @@ mod reading;
 mod refusing;
 mod secrets;
 mod settings;
-mod settling;
 mod signals;
 mod storing;
 mod systemd;

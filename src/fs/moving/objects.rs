@@ -97,7 +97,6 @@ impl FileSystem {
                         let copy = Copy {
                             key: &to,
                             replaced: None,
-                            timed: false,
                             nonce: Some(nonce),
                             // Only the directory itself has another name.
                             change: |posix: &mut Metadata| posix.mtime = touched.or(posix.mtime),
@@ -146,7 +145,6 @@ impl FileSystem {
                 let copy = Copy {
                     key: &moved.to,
                     replaced: there,
-                    timed: false,
                     nonce: Some(nonce),
                     change: |posix: &mut Metadata| {
                         posix.mtime = touched.or(posix.mtime);
