@@ -235,7 +235,11 @@ impl FileSystem {
         change: impl Fn(&mut Metadata) -> Result<(), FsError>,
     ) -> Result<(), FsError> {
         let inode = self.inode(number)?;
-        if let Some(posix) = self.sure_attributes(&inode) {
+        // The marker of a directory does not know yet when its names were changed: the time that it
+        // has may be the one that is to be set, and is not the one that is shown.
+        if inode.touched.is_none()
+            && let Some(posix) = self.sure_attributes(&inode)
+        {
             let mut changed = posix.clone();
             change(&mut changed)?;
             if changed == posix {
