@@ -77,6 +77,9 @@ impl FileSystem {
         };
         let date = jiff::Zoned::now().strftime("%Y-%m-%d %H.%M.%S").to_string();
         for n in 0..NAMES {
+            if draft.state().fate == Fate::Unlinked {
+                return Ok(());
+            }
             // Nothing of what it was made of need be there any more.
             self.salvage(asker, draft).await?;
             let (whole, sources, lost) = {
@@ -84,7 +87,7 @@ impl FileSystem {
                 (
                     State::whole(state.stable()),
                     state.sources.clone(),
-                    state.lost.clone(),
+                    state.stable_lost().clone(),
                 )
             };
             let is_incomplete = lost.count() > 0;
@@ -110,7 +113,7 @@ impl FileSystem {
                 }
             }
             let etag = match self.store_as(asker, draft, &attempt).await {
-                Err(FsError::Store(StoreError::Changed)) => continue,
+                Err(FsError::Store(StoreError::Changed) | FsError::GivenUp) => continue,
                 Err(error) if !may_pass(&error) && why == Aside::Conflict => {
                     // It waits under the other name: this one is the stranger's, and usable.
                     self.is_apart(draft, &attempt.key);
@@ -153,7 +156,7 @@ impl FileSystem {
             key.clone_into(&mut state.key);
             state.aside = true;
             state.base = None;
-            state.delta = State::whole(&state.content);
+            state.needs_all();
         }
         self.drafts.lock().insert(draft.place(), Arc::clone(draft));
         if let Err(error) = self.journal(draft, &mut draft.state()) {
@@ -184,7 +187,7 @@ impl FileSystem {
             let is_all = state.version == stored.version;
             state.dirty &= !is_all;
             state.closed &= !is_all;
-            state.promise_kept();
+            state.promise_kept(stored.version);
             state.upload = None;
             state.nonce = super::draft::nonce();
             state.writers

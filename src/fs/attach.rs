@@ -7,7 +7,7 @@ use super::draft::{Draft, Fate, SINGLE, State};
 use super::extents::Extents;
 use super::file::{OpenFile, Remote};
 use super::inodes::Kind;
-use super::over::MOMENT;
+use super::over::{MOMENT, SINCE};
 use super::recover::Kept;
 use super::{FileSystem, FsError};
 use crate::auth::Asker;
@@ -48,8 +48,13 @@ impl FileSystem {
             0..=JOURNALLED => state.content.clone(),
             _ => Extents::new(),
         };
-        let kept = Kept::File(Box::new(state.record()));
-        Ok(self.spool()?.put(draft.id, &kept)?)
+        let (record, since) = state.records();
+        let kept = Kept::File(Box::new(record));
+        self.spool()?.put(draft.id, &kept)?;
+        if let Some(since) = since {
+            self.spool()?.put_part(draft.id, SINCE, &since)?;
+        }
+        Ok(())
     }
 
     /// Tells the journal of new extents, unless there are so many that it would be slow.
@@ -152,6 +157,20 @@ impl FileSystem {
                         return Err(StoreError::Changed.into());
                     }
                     // Stored just now.
+                    continue;
+                }
+                (Some(draft), remote)
+                    if draft.state().waits_with_attributes()
+                        && self.settle_now(asker, &draft).await =>
+                {
+                    // A handle that nobody knows yet was not told.
+                    if let Some(remote) = remote.filter(|remote| file.is_at(remote)) {
+                        let source = self.source(file.number)?;
+                        let is_new = |source: &Arc<Remote>| source.version != remote.version;
+                        if source.as_ref().is_some_and(is_new) {
+                            file.follow(source);
+                        }
+                    }
                     continue;
                 }
                 (Some(draft), _) => draft,

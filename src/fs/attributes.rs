@@ -170,6 +170,12 @@ impl FileSystem {
         }
         let draft = loop {
             let draft = match self.draft(number) {
+                Some(draft)
+                    if draft.state().waits_with_attributes()
+                        && self.settle_now(asker, &draft).await =>
+                {
+                    continue;
+                }
                 Some(draft) => draft,
                 None => {
                     let _place = self.keeps_its_place(asker, number).await?;
@@ -205,8 +211,7 @@ impl FileSystem {
         files.last(mine).cloned()
     }
 
-    /// Changes attributes. Returns when that is stored, unless somebody has the file open for
-    /// writing: then it is stored with what is written.
+    /// Changes attributes. Returns when that is stored, or promised: see [`super::settling`].
     pub(crate) async fn set_attributes(
         self: &Arc<Self>,
         asker: &Asker,
@@ -276,7 +281,7 @@ impl FileSystem {
                 change(&mut posix)?;
                 if posix == state.posix {
                     self.inodes.lock().change(number);
-                    return Ok(());
+                    return Ok(false);
                 }
                 let before = state.kept.as_deref().map(|facts| &facts.posix);
                 if !posix.has_room(before, timed || state.timed) {
@@ -285,14 +290,14 @@ impl FileSystem {
                 state.posix = posix;
                 state.attributes_changed();
                 state.timed |= timed;
-                self.journal(&draft, state)
+                self.journal(&draft, state)?;
+                Ok(true)
             })
             .await;
         let is_alone = |state: &State| state.writers <= 1;
-        let written = !is_alone(&draft.state());
         let outcome = match changed {
-            Ok(()) if written => Ok(()),
-            Ok(()) => self.publish(asker, &draft).await,
+            Ok(true) => self.settle_attributes(asker, &draft).await,
+            Ok(false) => Ok(()),
             Err(error) => Err(error),
         };
         if outcome.is_err() && !open {

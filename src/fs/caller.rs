@@ -63,6 +63,11 @@ impl Caller {
 }
 
 impl Caller {
+    /// Whether it can be seen whether it has a signal.
+    pub(crate) fn is_seen(self) -> bool {
+        self.tid != 0 && std::fs::read_to_string(format!("/proc/{}/status", self.tid)).is_ok()
+    }
+
     /// Returns once a signal waits to be delivered to the thread: any that it does not block. What
     /// this ends must be such that the kernel begins it again, as it does with locks.
     pub(crate) async fn signalled(self) {

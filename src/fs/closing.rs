@@ -18,15 +18,17 @@ impl FileSystem {
 
     /// A draft that nobody writes to any more is stored, or not needed.
     pub(super) fn end_if_unused(self: &Arc<Self>, draft: &Arc<Draft>) {
-        let (pending, busy, failed, unlinked) = {
+        let (pending, busy, is_left, unlinked) = {
             let state = draft.state();
             let busy = state.writers > 0 || state.flight.is_some();
             let unlinked = state.fate == Fate::Unlinked;
-            (state.is_pending(), busy, state.failed.is_some(), unlinked)
+            // A task sees to it, or the next attempt.
+            let is_left = state.is_settling || state.failed.is_some();
+            (state.is_pending(), busy, is_left, unlinked)
         };
         if pending {
             // Changed through a mapping after the last close(2), or kept after a failure.
-            if draft.state().writers == 0 && !failed {
+            if draft.state().writers == 0 && !is_left {
                 self.publish_later(draft);
             }
             return;

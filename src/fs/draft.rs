@@ -111,12 +111,17 @@ pub(crate) struct State {
     pub(super) frozen: Option<u64>,
     /// What was written beside it.
     pub(super) over: Option<Over>,
+    /// Counts how often bytes have left their places in the spool file.
+    pub(super) moves: u64,
     /// Has the flight be given up; `None` if nothing is being stored, or that cannot be given up.
     pub(super) stop: Option<oneshot::Sender<()>>,
     /// Who holds the draft next: see [`Draft::seize`].
     pub(super) heir: Option<watch::Receiver<Outcome>>,
     /// A request was sent that makes the object, and it is not known whether it has.
     pub(super) asked: bool,
+    /// Nothing but attributes is to be stored, and a task does so at this moment: see
+    /// [`super::settling`].
+    pub(super) is_settling: bool,
     /// Why it could not be stored last time.
     pub(super) failed: Option<String>,
     /// That reason may pass by itself.
@@ -224,9 +229,11 @@ impl State {
             flight: None,
             frozen: None,
             over: None,
+            moves: 0,
             stop: None,
             heir: None,
             asked: false,
+            is_settling: false,
             failed: None,
             may_pass: false,
             before: None,
@@ -278,6 +285,11 @@ impl State {
     /// Whether it is to be stored without anybody doing anything more.
     pub(super) fn is_waiting(&self) -> bool {
         self.is_pending() && (self.closed || self.writers == 0)
+    }
+
+    /// Whether nothing but attributes is to be stored, and nobody writes to it.
+    pub(super) fn waits_with_attributes(&self) -> bool {
+        self.is_pending() && !self.dirty && self.writers == 0
     }
 
     /// Whether a range has bytes that are nowhere but in a part of an upload.
@@ -388,11 +400,28 @@ impl State {
         self.base.is_some() && self.sources.len() == 1 && !self.closed
     }
 
-    /// The object that a draft goes on from has another key, with its attributes: see
-    /// [`Self::can_move_on`].
-    pub(super) fn moved(&mut self, key: &str, remote: &Arc<Remote>, object: Object) {
+    /// The object that a draft goes on from has another key: see [`Self::can_move_on`]. If it was
+    /// given the attributes that waited, `carried` is the change up to which they are stored.
+    pub(super) fn moved(
+        &mut self,
+        key: &str,
+        remote: &Arc<Remote>,
+        object: Object,
+        carried: Option<u64>,
+    ) {
         key.clone_into(&mut self.key);
         self.kept.clone_from(&object.facts);
+        if let Some(carried) = carried {
+            self.stored = carried;
+        }
+        // What was written beside it since is not in that object.
+        if carried == Some(self.version) {
+            self.closed = false;
+            self.timed = false;
+            if let Some(facts) = &object.facts {
+                self.posix = facts.posix.clone();
+            }
+        }
         self.base = Some(object);
         self.sources = vec![Arc::clone(remote)];
     }

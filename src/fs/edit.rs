@@ -14,6 +14,9 @@ use super::{Caller, FileSystem, FsError, blocking};
 use crate::auth::Asker;
 use crate::store::StoreError;
 
+/// How often bytes are read again that have moved meanwhile.
+const LOOKS: u32 = 1000;
+
 impl Draft {
     /// Writes bytes of an object to their place, where they still are what is wanted there. If they
     /// stay, they are the draft's own from then on.
@@ -40,6 +43,25 @@ impl Draft {
         }
         Ok(())
     }
+}
+
+/// Whether a piece that was in an object is in the spool by now. The draft may have come to own it
+/// meanwhile: somebody else has fetched it to stay.
+fn is_fetched(before: &Piece, now: Vec<Piece>, stays: bool) -> bool {
+    let Some(from) = before
+        .from
+        .filter(|from| matches!(from, Origin::Remote { .. }))
+    else {
+        return true;
+    };
+    let mut now = now.iter();
+    now.all(|piece| match piece.from {
+        Some(Origin::Local) => true,
+        // Cut off, or overwritten with zeros: only while it is not being stored.
+        None => stays,
+        Some(now) if stays => over::is_beside(now),
+        Some(now) => now == from.skip(piece.range.start - before.range.start),
+    })
 }
 
 impl FileSystem {
@@ -99,20 +121,39 @@ impl FileSystem {
             }
         }
         // What it was made of may have been replaced meanwhile: nothing is sent that is not here.
-        let pieces = draft.state().stable().pieces(range);
-        let is_elsewhere = |piece: &Piece| matches!(piece.from, Some(Origin::Remote { source, .. }) if source != IN_OVER);
-        let is_another = match stays {
-            true => pieces.iter().any(is_elsewhere),
-            false => pieces != before,
+        let is_here = {
+            let state = draft.state();
+            let now = |piece: &Piece| state.stable().pieces(piece.range.clone());
+            before
+                .iter()
+                .all(|piece| is_fetched(piece, now(piece), stays))
         };
-        match is_another {
-            true => Err(StoreError::Changed.into()),
-            false => Ok(()),
+        match is_here {
+            true => Ok(()),
+            false => Err(StoreError::Changed.into()),
         }
     }
 
     /// Reads from a draft. Fewer bytes than asked for mean its end.
     pub(super) async fn read_draft(
+        &self,
+        asker: &Asker,
+        draft: &Arc<Draft>,
+        range: Range<u64>,
+    ) -> Result<Vec<u8>, FsError> {
+        for _ in 0..LOOKS {
+            let moves = draft.state().moves;
+            let read = self.read_pieces(asker, draft, range.clone()).await;
+            // What has been brought to another place meanwhile may read as zeros at the one before.
+            if draft.state().moves == moves {
+                return read;
+            }
+        }
+        let text = "the bytes of a file that is being stored do not come to rest";
+        Err(StoreError::Busy(text.to_owned()).into())
+    }
+
+    async fn read_pieces(
         &self,
         asker: &Asker,
         draft: &Arc<Draft>,
@@ -194,6 +235,10 @@ impl FileSystem {
                 if state.flight.is_some() || fs.is_to_be_kept(&state) {
                     return Ok(Written::Again);
                 }
+                if state.over.is_some() {
+                    // What was promised before must not change under it.
+                    return Ok(Written::Settle);
+                }
                 fs.forget_sent(&draft, &mut state, &(at..end))?;
                 // The journal must know at once that there is something to be kept.
                 let is_first = !state.dirty;
@@ -218,6 +263,7 @@ impl FileSystem {
                     return Ok(length);
                 }
                 Written::Again => {}
+                Written::Settle => self.settle(&draft).await?,
                 Written::NotNow => draft.edit(|_| ()).await,
             }
         }
@@ -263,9 +309,9 @@ impl FileSystem {
     }
 
     /// Whether what was closed must not be changed before there is a copy of it: with write-back
-    /// its closing was promised to last.
-    fn is_to_be_kept(&self, state: &State) -> bool {
-        self.budget.write_back
+    /// its closing was promised to last, and so were attributes that wait.
+    pub(super) fn is_to_be_kept(&self, state: &State) -> bool {
+        (self.budget.write_back || !state.dirty)
             && state.closed
             && state.before.is_none()
             && state.fate == Fate::Named

@@ -273,7 +273,7 @@ impl FileSystem {
     }
 
     /// What a new handle reads: what the draft is made of, or what S3 has.
-    fn source(&self, number: u64) -> Result<Option<Arc<Remote>>, FsError> {
+    pub(super) fn source(&self, number: u64) -> Result<Option<Arc<Remote>>, FsError> {
         match self.draft(number) {
             Some(draft) => Ok(draft.state().sources.last().cloned()),
             None => self.remote_of(number),

@@ -173,6 +173,8 @@ pub(crate) struct Inode {
     pub(crate) touched: Option<SystemTime>,
     /// When its attributes were last changed here in a way that S3 does not hear of.
     pub(crate) changed: Option<SystemTime>,
+    /// When this mount has stored what it is.
+    pub(crate) stored: Option<Instant>,
 }
 
 /// All inodes that the kernel knows.
@@ -201,6 +203,7 @@ impl Default for Inodes {
             unlinked: false,
             touched: None,
             changed: None,
+            stored: None,
         };
         Self {
             by_number: HashMap::from([(ROOT, root)]),
@@ -270,6 +273,7 @@ impl Inodes {
         if !same_content(&inode.kind, &kind) {
             self.versions += 1;
             inode.version = self.versions;
+            inode.stored = None;
         }
         inode.kind = kind;
         inode.doubted = false;
@@ -342,6 +346,7 @@ impl Inodes {
             inode.version = version;
             inode.seen = Instant::now();
             inode.told = Some(inode.seen);
+            inode.stored = Some(inode.seen);
             inode.kind = match inode.kind {
                 Kind::Directory(_) => Kind::Directory(Some(object)),
                 Kind::File(_) => Kind::File(object),
@@ -357,6 +362,7 @@ impl Inodes {
         if let Some(inode) = self.by_number.get_mut(&number) {
             inode.seen = Instant::now();
             inode.told = object.facts.is_some().then_some(inode.seen);
+            inode.stored = Some(inode.seen);
             match &mut inode.kind {
                 Kind::Directory(marker) => *marker = Some(object),
                 Kind::File(was) | Kind::Symlink(was) => *was = object,
@@ -510,6 +516,7 @@ impl Inodes {
             if !same_content(&inode.kind, &kind) {
                 self.versions += 1;
                 inode.version = self.versions;
+                inode.stored = None;
             }
             inode.kind = kind;
             inode.doubted = false;
@@ -533,6 +540,7 @@ impl Inodes {
             unlinked: false,
             touched: None,
             changed: None,
+            stored: None,
         };
         self.by_number.insert(number, inode);
         self.by_name.insert((parent, name.into()), number);

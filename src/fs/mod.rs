@@ -16,7 +16,7 @@
 //!   replaced one was made of), [`recover`] takes up what a crash has left, and [`giving_up`]
 //!   throws away what nobody wants any more.
 //! - [`create`], [`remove`] and [`rename`] change names, [`moving`] those of directories;
-//!   [`attributes`] and [`xattr`] what is kept in metadata, which [`index`] remembers over
+//!   [`attributes`] and [`xattr`] what is kept in metadata, which may wait a moment ([`settling`]), and [`index`] remembers over
 //!   remounts.
 //! - [`closed`] keeps other users out of what is not known yet.
 //! - [`locks`] holds what programs lock, among all mounts of the bucket.
@@ -61,6 +61,7 @@ pub(crate) mod recover;
 pub(crate) mod remove;
 pub(crate) mod rename;
 mod salvage;
+mod settling;
 mod snapshot;
 mod stream_out;
 pub(crate) mod tree;

@@ -22,6 +22,7 @@ use super::attach::JOURNALLED;
 use super::draft::{Draft, Fate, Record, State};
 use super::extents::{Extents, From as Origin, Piece};
 use super::plan::LARGEST;
+use super::recover::Kept;
 use super::{FileSystem, FsError, blocking};
 use crate::spool::{SpoolError, SpoolFile};
 
@@ -49,9 +50,13 @@ const _: () = assert!(OVER > LARGEST);
 /// What was written to a draft while nothing may change it.
 #[derive(Debug, Default)]
 pub(crate) struct Over {
-    /// The map of what is being stored, for as long as that goes on.
-    under: Option<Extents>,
-    /// What was closed and promised, if only a copy of it keeps the promise: with write-back.
+    /// The state that is being stored or held, for as long as that goes on.
+    under: Option<Box<Record>>,
+    /// What the journal has as the draft's record: the last state that was promised, or was being
+    /// stored. With it, what came since is a part beside it.
+    main: Option<Box<Record>>,
+    /// What was closed and promised, if only a copy of it keeps the promise: with
+    /// write-back, and where attributes wait.
     closed: Option<Box<Record>>,
     /// The map that the journal has.
     journalled: Extents,
@@ -62,6 +67,8 @@ pub(super) enum Written {
     Done,
     /// The draft was about to be stored, or kept: once more.
     Again,
+    /// What was written beside it has to be brought down first.
+    Settle,
     /// It has to wait until the draft is stored after all.
     NotNow,
 }
@@ -73,6 +80,11 @@ fn is_over(piece: &Piece) -> bool {
 /// Whether bytes with this origin lie there.
 pub(super) fn is_beside(from: Origin) -> bool {
     matches!(from, Origin::Remote { source, .. } if source == IN_OVER)
+}
+
+/// Whether a map has such bytes.
+pub(super) fn has_beside(map: &Extents) -> bool {
+    map.pieces(0..map.size()).iter().any(is_over)
 }
 
 /// Where a range is kept.
@@ -90,12 +102,39 @@ impl State {
     /// The map of what is being stored; of all that was written otherwise.
     pub(super) fn stable(&self) -> &Extents {
         let under = self.over.as_ref().and_then(|over| over.under.as_ref());
-        under.unwrap_or(&self.content)
+        under.map_or(&self.content, |under| &under.content)
+    }
+
+    /// The bytes that nobody has any more of what is being stored.
+    pub(super) fn stable_lost(&self) -> &Extents {
+        let under = self.over.as_ref().and_then(|over| over.under.as_ref());
+        under.map_or(&self.lost, |under| &under.lost)
+    }
+
+    /// What the journal keeps of it: the state that is being stored, or was to be, and the state
+    /// since then if that is another.
+    pub(super) fn records(&self) -> (Record, Option<Record>) {
+        let main = self.over.as_ref().and_then(|over| over.main.as_ref());
+        let Some(main) = main else {
+            return (self.record(), None);
+        };
+        let since = self.record();
+        let main = Record {
+            key: since.key.clone(),
+            sources: since.sources.clone(),
+            base: since.base.clone(),
+            kept: since.kept.clone(),
+            aside: since.aside,
+            nonce: since.nonce.clone(),
+            upload: since.upload.clone(),
+            ..(**main).clone()
+        };
+        (main, Some(since))
     }
 
     /// Whether bytes wait to be brought down.
     pub(super) fn has_over(&self) -> bool {
-        self.over.is_some() || self.content.pieces(0..self.size()).iter().any(is_over)
+        self.over.is_some() || has_beside(&self.content)
     }
 
     /// Nothing is being stored any more.
@@ -107,10 +146,34 @@ impl State {
         }
     }
 
-    /// What was promised is stored, or more was promised since.
-    pub(super) fn promise_kept(&mut self) {
+    /// What it is now is about to be promised.
+    pub(super) fn promises(&mut self) {
+        let record = self.over.is_some().then(|| Box::new(self.record()));
+        if let Some(over) = &mut self.over {
+            over.main = record;
+        }
+    }
+
+    /// It is promised, and the promise before with it.
+    pub(super) fn promised(&mut self) {
         if let Some(over) = &mut self.over {
             over.closed = None;
+        }
+    }
+
+    /// It is to be stored as a whole, under another name.
+    pub(super) fn needs_all(&mut self) {
+        self.delta = Self::whole(&self.content);
+        for record in self.records_under() {
+            record.delta = Self::whole(&record.content);
+        }
+    }
+
+    /// What was promised up to a change is stored.
+    pub(super) fn promise_kept(&mut self, upto: u64) {
+        if let Some(over) = &mut self.over {
+            over.closed.take_if(|closed| closed.version <= upto);
+            over.main.take_if(|main| main.version <= upto);
         }
     }
 
@@ -135,6 +198,19 @@ impl State {
                 }
             }
         }
+        let kept: Vec<Range<u64>> = {
+            let pieces = self.content.pieces(range.clone()).into_iter();
+            pieces
+                .filter(|piece| !is_over(piece))
+                .map(|piece| piece.range)
+                .collect()
+        };
+        for range in kept {
+            self.lost.put(range, Origin::Local);
+        }
+        for under in self.records_under() {
+            under.lost.put(range.clone(), Origin::Local);
+        }
     }
 
     /// The file ends where its last bytes are.
@@ -147,8 +223,14 @@ impl State {
     }
 
     fn maps(&mut self) -> impl Iterator<Item = &mut Extents> {
-        let under = self.over.as_mut().and_then(|over| over.under.as_mut());
-        std::iter::once(&mut self.content).chain(under)
+        let over = self.over.iter_mut();
+        let records = over.flat_map(|over| [&mut over.under, &mut over.main].into_iter().flatten());
+        std::iter::once(&mut self.content).chain(records.map(|record| &mut record.content))
+    }
+
+    fn records_under(&mut self) -> impl Iterator<Item = &mut Box<Record>> {
+        let over = self.over.iter_mut();
+        over.flat_map(|over| [&mut over.under, &mut over.main].into_iter().flatten())
     }
 
     /// All of it, wherever its bytes are, as it is to be sent; holes are holes.
@@ -174,14 +256,20 @@ impl State {
                 }
             }
         }
-        self.delta = Extents::of_object(0, size);
-        if self.has_over() {
-            self.delta.set_size(self.content.size());
-            for piece in self.content.pieces(0..self.content.size()) {
-                if is_over(&piece) {
-                    self.delta.put(piece.range, Origin::Local);
-                }
+        let delta_of = |content: &Extents| {
+            let mut delta = Extents::of_object(0, size);
+            let pieces = content.pieces(0..content.size());
+            if pieces.iter().any(is_over) {
+                delta.set_size(content.size());
             }
+            for piece in pieces.into_iter().filter(is_over) {
+                delta.put(piece.range, Origin::Local);
+            }
+            delta
+        };
+        self.delta = delta_of(&self.content);
+        for record in self.records_under() {
+            record.delta = delta_of(&record.content);
         }
     }
 }
@@ -227,6 +315,15 @@ impl FileSystem {
             // Bytes that have left a full spool cannot be had before all of it is stored.
             return Ok(Written::NotNow);
         }
+        let record = Box::new(state.record());
+        let mut promised = self.is_to_be_kept(state);
+        if promised && state.content.pieces(range.clone()).iter().any(is_over) {
+            // What was promised lies beside already, where this goes.
+            state.before = Some(self.keep_copy(draft, &record)?);
+            promised = false;
+        }
+        // Before the first byte: the spool file's length says nothing of the draft's own from here on.
+        let over = state.over.get_or_insert_default();
         match draft.file.write_at(OVER + at, data) {
             Err(SpoolError::Full(_)) => {
                 self.spool()?.sweep()?;
@@ -234,14 +331,11 @@ impl FileSystem {
             }
             written => written?,
         }
-        let promised = state.closed && self.budget.write_back && state.before.is_none();
-        let closed = promised.then(|| Box::new(state.record()));
-        let content = state.content.clone();
-        let over = state.over.get_or_insert_default();
-        over.under.get_or_insert(content);
-        if closed.is_some() {
-            over.closed = closed;
+        if promised {
+            over.closed = Some(record.clone());
         }
+        over.main.get_or_insert_with(|| record.clone());
+        over.under.get_or_insert(record);
         let from = Origin::Remote {
             source: IN_OVER,
             offset: at,
@@ -313,6 +407,9 @@ impl FileSystem {
         {
             // On the disk before a byte changes: half of the change would be stored otherwise.
             let mut state = draft.state();
+            if let Some(over) = &mut state.over {
+                (over.under, over.main) = (None, None);
+            }
             self.journal(draft, &mut state)?;
             if state.fate == Fate::Named {
                 self.spool()?.put_part(draft.id, SINCE, &())?;
@@ -339,6 +436,7 @@ impl FileSystem {
         let bytes = read(&draft.file, &over(&range))?;
         draft.file.write_at(range.start, &bytes)?;
         state.content.put(range, Origin::Local);
+        state.moves += 1;
         Ok(true)
     }
 
@@ -354,16 +452,23 @@ impl FileSystem {
             upload: None,
             ..since
         };
-        let kept = super::recover::Kept::File(Box::new(since));
-        let (id, copy) = self.spool()?.create(&kept)?;
-        let super::recover::Kept::File(since) = kept else {
-            return Err(FsError::Invalid);
+        // Without its bytes it counts for nothing.
+        let not_yet = Record {
+            dirty: false,
+            ..since.clone()
         };
-        if let Err(error) = file.copy_to(&copy) {
+        let spool = self.spool()?;
+        let (id, copy) = spool.create(&Kept::File(Box::new(not_yet)))?;
+        let kept = || {
+            file.copy_to(&copy)?;
+            spool.sync(Some(&copy))?;
+            spool.put(id, &Kept::File(Box::new(since.clone())))
+        };
+        if let Err(error) = kept() {
             self.throw_out(id);
             return Err(error.into());
         }
-        Ok((id, copy, *since))
+        Ok((id, copy, since))
     }
 }
 

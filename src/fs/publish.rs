@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// may do so once, and a store that does it each time never gets it whole.
 const UPLOADS: u32 = 3;
 
+/// How often a store may refuse to replace what it has by HEAD, before that is a conflict.
+const REFUSALS: u32 = 5;
+
 /// How often a file is planned anew because the store takes fewer parts than it was known to.
 const PLANS: u32 = 3;
 
@@ -117,11 +120,15 @@ impl FileSystem {
         state.stop = Some(stop);
         let (fs, draft, asker) = (Arc::clone(self), Arc::clone(draft), *asker);
         tokio::spawn(async move {
-            let outcome = tokio::select! {
-                biased;
-                outcome = fs.store(&asker, &draft) => outcome,
-                // Without one who could say so, there is nothing to be waited for.
-                Ok(()) = stopped => Err(FsError::GivenUp),
+            // Work on the local disk is not left half done.
+            let outcome = match fs.prepare(&draft).await {
+                Err(error) => Err(error),
+                Ok(()) => tokio::select! {
+                    biased;
+                    outcome = fs.store(&asker, &draft) => outcome,
+                    // Without one who could say so, there is nothing to be waited for.
+                    Ok(()) = stopped => Err(FsError::GivenUp),
+                },
             };
             let failed = {
                 let mut state = draft.state();
@@ -152,10 +159,14 @@ impl FileSystem {
         flight
     }
 
+    /// Makes sure that the spool and its journal have what is about to be stored.
+    async fn prepare(self: &Arc<Self>, draft: &Arc<Draft>) -> Result<(), FsError> {
+        self.bring_down(draft).await?;
+        self.promise(draft).await
+    }
+
     /// Stores a draft as it is, and makes that known.
     async fn store(self: &Arc<Self>, asker: &Asker, draft: &Arc<Draft>) -> Result<(), FsError> {
-        self.bring_down(draft).await?;
-        self.promise(draft).await?;
         let snapshot = {
             let mut state = draft.state();
             if state.fate == Fate::Unlinked {
@@ -166,7 +177,16 @@ impl FileSystem {
         };
         let is_it = |key: &str| key == snapshot.key;
         self.settle_copies(asker, draft.number, is_it).await;
-        let outcome = match self.store_as(asker, draft, &snapshot).await {
+        // Where bytes are missing, whatever stands under the name is better.
+        let is_for_its_name = {
+            let state = draft.state();
+            state.aside || !state.is_incomplete()
+        };
+        let stored = match is_for_its_name {
+            true => self.store_as(asker, draft, &snapshot).await,
+            false => Err(StoreError::Changed.into()),
+        };
+        let outcome = match stored {
             Err(FsError::Store(StoreError::Changed)) if !snapshot.dirty => {
                 // Only attributes: they are of something that is gone. If somebody writes to it
                 // still, what comes of that is a conflict.
@@ -218,8 +238,9 @@ impl FileSystem {
             }
             if state.version == version || attempt == SYNCED {
                 state.closed = true;
+                state.promises();
                 self.journal(draft, &mut state)?;
-                state.promise_kept();
+                state.promised();
                 if let Some(before) = state.before.take() {
                     self.throw_out(before);
                 }
@@ -246,6 +267,7 @@ impl FileSystem {
         let mut snapshot = snapshot.clone();
         let mut lost_uploads = 0;
         let mut plans = 0;
+        let mut refusals = 0;
         loop {
             let knew = self.bucket.support();
             let error = match self.send(asker, draft, &snapshot).await {
@@ -263,11 +285,15 @@ impl FileSystem {
                             let is_same = |base: &Object| base.is_version(&object);
                             // A copy may have been refused for its source.
                             let is_own = |remote: &Arc<Remote>| remote.key == snapshot.key;
-                            if snapshot.base.as_ref().is_some_and(is_same)
-                                && !(snapshot.sources.iter().all(is_own)
-                                    && self.bucket.is_refused())
-                            {
-                                return Err(StoreError::Changed.into());
+                            if snapshot.base.as_ref().is_some_and(is_same) {
+                                refusals += 1;
+                                // It does not know its own tag in this spelling, or has answered of
+                                // another moment.
+                                let goes_on = snapshot.sources.iter().all(is_own)
+                                    && (self.bucket.is_refused() || refusals < REFUSALS);
+                                if !goes_on {
+                                    return Err(StoreError::Changed.into());
+                                }
                             }
                             draft.state().base = Some(object.clone());
                             snapshot.base = Some(object);
@@ -394,6 +420,17 @@ impl FileSystem {
             let done = upload.filter(|upload| upload.completing == Some(snapshot.version));
             done.map(|upload| upload.mark.clone())
         };
+        let size = snapshot.content.size();
+        let is_marked =
+            |mark: &String| put_together.as_ref() == Some(mark) || *mark == snapshot.mark();
+        if mark.as_ref().is_some_and(is_marked) && found.size != size {
+            // Said to be stored or copied, and it was not: nothing may be dropped for it.
+            let text = format!(
+                "{} of {size} bytes are there of what was stored",
+                found.size
+            );
+            return Err(StoreError::Untold(text).into());
+        }
         Ok(match mark {
             // Before the other: an upload that was begun early has a mark of its own.
             Some(mark) if put_together.as_ref() == Some(&mark) => Found::Ours(found),
@@ -448,7 +485,7 @@ impl FileSystem {
             state.timed = false;
             state.next_ahead = 1;
             state.nonce = super::draft::nonce();
-            state.promise_kept();
+            state.promise_kept(snapshot.version);
             if let Some(facts) = object.facts.as_ref().filter(|_| is_all) {
                 state.posix.mtime = facts.posix.mtime;
                 state.posix.ctime = facts.posix.ctime;

@@ -64,6 +64,13 @@ impl FileSystem {
             let files = self.files.lock();
             (files.get(from)?, files.get(to)?)
         };
+        if length >= WORTH_IT
+            && let Some(draft) = self.draft(from.number)
+            && draft.state().waits_with_attributes()
+        {
+            // S3 copies what is stored. If this fails, the kernel copies by itself.
+            let _ = self.publish(asker, &draft).await;
+        }
         let source = self.source_of(&from)?;
         let size = source.object.size;
         let length = length.min(AT_ONCE).min(size.saturating_sub(from_offset));
@@ -90,6 +97,7 @@ impl FileSystem {
             };
             state.content.put(range.clone(), remote);
             state.delta.put(range.clone(), remote);
+            state.lost.zero(range.clone());
             state.bytes_changed();
             self.journal(&draft, state)
         });

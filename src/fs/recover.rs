@@ -16,7 +16,7 @@ use super::file::Remote;
 use super::giving_up::GivenUp;
 use super::inodes::{Kind, ROOT};
 use super::moving::Move;
-use super::over::{SINCE, own_length};
+use super::over::{SINCE, has_beside, own_length};
 use super::remove::Hidden;
 use super::snapshot::Snapshot;
 use super::{FileSystem, FsError};
@@ -211,10 +211,20 @@ impl FileSystem {
                 let draft = Draft::new(nobody(id), id, Arc::new(file), state);
                 self.torn.lock().push(Arc::new(draft));
                 recovered.torn += 1;
-                let told = self
-                    .spool()
-                    .map(|spool| spool.put_part(entry.id, SINCE, &()));
-                if let Err(error) | Ok(Err(error)) = told.map(|told| told.map_err(FsError::from)) {
+                let told = || {
+                    let (spool, size) = (self.spool()?, record.content.size());
+                    spool.put_part(entry.id, SINCE, &())?;
+                    spool.sync(None)?;
+                    if let Some(file) = entry.file.as_ref().filter(|_| !has_beside(&record.content))
+                    {
+                        // What lies behind its own bytes is of the other.
+                        if file.len()? > size {
+                            file.set_len(size)?;
+                        }
+                    }
+                    Ok::<_, FsError>(())
+                };
+                if let Err(error) = told() {
                     tracing::warn!("{key}: {error}");
                 }
             }
@@ -271,7 +281,8 @@ impl FileSystem {
         for draft in self.pending() {
             let ready = {
                 let state = draft.state();
-                state.flight.is_none() && (all || state.may_pass || state.failed.is_none())
+                let may = state.may_pass || state.failed.is_none() && !state.is_settling;
+                state.flight.is_none() && (all || may)
             };
             if ready {
                 self.publish_later(&draft);

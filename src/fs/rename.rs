@@ -20,6 +20,8 @@ pub(super) struct Copy<'a, F> {
     pub(super) key: &'a str,
     /// What stands there, and is replaced; nothing if it is `None`.
     pub(super) replaced: Option<Object>,
+    /// Somebody has set its times.
+    pub(super) timed: bool,
     /// What the mark of the copy begins with, if it is to be known by more than this run.
     pub(super) nonce: Option<String>,
     /// Changes its attributes, which otherwise are those of the original.
@@ -27,7 +29,7 @@ pub(super) struct Copy<'a, F> {
 }
 
 /// How often a file is stored before its name changes, while somebody goes on writing to it.
-const ATTEMPTS: u32 = 2;
+pub(super) const ATTEMPTS: u32 = 2;
 
 impl FileSystem {
     /// Gives a file or a directory another name. With `keep_target`, only if that is free.
@@ -83,11 +85,22 @@ impl FileSystem {
                 return Err(error);
             }
         };
+        // Locks hold for a name among mounts, so they go along with it.
+        let mut locked = vec![(old_key.clone(), inode.number)];
+        if inode.kind.is_directory() {
+            let below = self.keys_below(inode.number).into_iter();
+            locked = below
+                .filter(|(_, number)| self.locks.has(*number))
+                .collect();
+        }
         self.inodes
             .lock()
             .rename(inode.number, new_parent, new_name);
-        if !inode.kind.is_directory() {
-            self.locks.renamed(inode.number, &old_key, &new_key);
+        for (key, number) in locked {
+            if let Some(rest) = key.strip_prefix(&old_key) {
+                self.locks
+                    .renamed(number, &key, &format!("{new_key}{rest}"));
+            }
         }
         self.names_changed(parent, name, None);
         let kind = self.inode(inode.number).map(|inode| inode.kind).ok();
@@ -141,10 +154,24 @@ impl FileSystem {
     ) -> Result<(), FsError> {
         // What is not stored yet goes to the old name first: there is one way to store. And
         // nothing is stored under either name from then on until all is done.
-        held.extend(self.hold_stored(asker, inode.number).await?);
+        let its = self.hold_settled(asker, inode.number).await?;
+        let waiting = its.as_ref().and_then(|held| {
+            let state = held.draft.state();
+            let waits = state.is_pending() && !state.dirty;
+            waits.then(|| (state.posix.clone(), state.timed))
+        });
+        // The change up to which all of it is in the bucket, once it has its new name.
+        let carried = its.as_ref().and_then(|held| {
+            let state = held.draft.state();
+            (!state.is_pending() || waiting.is_some()).then_some(state.version)
+        });
+        held.extend(its);
         let inode = self.confirm_lately(asker, inode.number).await?;
         let remote = self.remote_of(inode.number)?.ok_or(FsError::NotFound)?;
         let mut replaced = None;
+        // While both drafts can still be stored: one may be made of a copy of the other.
+        let is_going = |key: &str| key == remote.key || key == new_key;
+        self.settle_copies(asker, inode.number, is_going).await;
         if let Some(target) = target {
             let mut its = self.seize(target.number).await;
             replaced = self.stands_for(asker, target.number, its.as_ref()).await?;
@@ -152,8 +179,6 @@ impl FileSystem {
             held.extend(its);
             kept?;
         }
-        let is_going = |key: &str| key == remote.key || key == new_key;
-        self.settle_copies(asker, inode.number, is_going).await;
         self.forget_discarded().await?;
         let hidden = self.claim_hidden(new_key).await;
         if let Some(hidden) = &hidden {
@@ -162,8 +187,14 @@ impl FileSystem {
         let copy = Copy {
             key: new_key,
             replaced,
+            timed: waiting.as_ref().is_some_and(|(_, timed)| *timed),
             nonce: None,
-            change: |posix: &mut Metadata| posix.ctime = Some(SystemTime::now()),
+            change: |posix: &mut Metadata| {
+                if let Some((waiting, _)) = waiting {
+                    *posix = waiting;
+                }
+                posix.ctime = Some(SystemTime::now());
+            },
         };
         let copy = self.copy_to(asker, inode.number, &remote, copy).await;
         if let Some(hidden) = hidden {
@@ -210,7 +241,7 @@ impl FileSystem {
             return Err(error);
         }
         self.index.remove(&remote.key);
-        self.moved(inode.number, new_key, copy);
+        self.moved(inode.number, new_key, copy, carried);
         Ok(())
     }
 
@@ -241,6 +272,7 @@ impl FileSystem {
             state.nonce = nonce;
         }
         state.version += 1;
+        state.timed = copy.timed;
         state.posix.ctime = state.posix.ctime.or(written);
         (copy.change)(&mut state.posix);
         let kept = super::recover::Kept::File(Box::new(state.record()));
@@ -278,11 +310,11 @@ impl FileSystem {
         {
             return Ok(Arc::clone(remote));
         }
-        let object = self.bucket.head(asker, &remote.key).await?;
-        self.learned(&remote.key, &object);
-        if !object.is_version(&remote.object) {
+        let found = self.bucket.listed(asker, &remote.key, &remote.object);
+        let Some(object) = found.await? else {
             return Err(StoreError::Changed.into());
-        }
+        };
+        self.learned(&remote.key, &object);
         Ok(Arc::new(Remote::new(
             remote.version,
             remote.key.clone(),
@@ -308,7 +340,10 @@ impl FileSystem {
 
     /// An inode has another key and another object with the same bytes: whoever has it open
     /// reads on from there.
-    pub(super) fn moved(&self, number: u64, key: &str, object: Object) {
+    ///
+    /// `carried` is the change up to which the draft is in that object with all its attributes, if it
+    /// is.
+    pub(super) fn moved(&self, number: u64, key: &str, object: Object, carried: Option<u64>) {
         self.inodes.lock().attributes_stored(number, object.clone());
         let remote = self.lead(number, key, &object);
         let files = self.files.lock();
@@ -316,7 +351,7 @@ impl FileSystem {
             return;
         };
         // Who opens the file finds all of this or nothing of it: see `FileSystem::source`.
-        draft.state().moved(key, &remote, object);
+        draft.state().moved(key, &remote, object, carried);
         drop(files);
         if let Err(error) = self.journal(&draft, &mut draft.state()) {
             tracing::warn!("{key}: {error}");

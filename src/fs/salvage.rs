@@ -52,7 +52,6 @@ impl FileSystem {
             .into_iter()
             .filter(|(_, source, _)| found.get(source) == Some(&false));
         for (range, ..) in gone.collect::<Vec<_>>() {
-            state.lost.put(range.clone(), Origin::Local);
             state.lose(&range);
         }
         if state.is_incomplete() {

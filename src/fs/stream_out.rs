@@ -257,6 +257,7 @@ impl FileSystem {
                 offset: range.start,
             };
             state.content.put(range.clone(), gone);
+            state.moves += 1;
             // The journal must not promise bytes that are not there.
             self.journal(draft, state)?;
             draft.file.punch(range)?;

@@ -236,7 +236,8 @@ impl FileSystem {
             let mut state = draft.state();
             let is_of_now = match part_size {
                 Some(_) => state.key == upload.key,
-                None => state.version == upload.version,
+                // Something may have been written beside it already.
+                None => state.frozen.unwrap_or(state.version) == upload.version,
             };
             if state.fate != Fate::Named || state.upload.is_some() || !is_of_now {
                 drop(state);

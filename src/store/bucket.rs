@@ -178,6 +178,30 @@ impl Bucket {
         }
     }
 
+    /// What HEAD tells of an object, if it is the one that a listing has told of; `None` if it is
+    /// another by now.
+    ///
+    /// At Swift, the copy of an object in parts has one tag in listings and another in headers.
+    pub(crate) async fn listed(
+        &self,
+        asker: &Asker,
+        key: &str,
+        listed: &Object,
+    ) -> Result<Option<Object>, StoreError> {
+        let found = self.head(asker, key).await?;
+        if found.is_version(listed) {
+            return Ok(Some(found));
+        }
+        if self.is_aws || found.size != listed.size {
+            return Ok(None);
+        }
+        let again = match self.entry(asker, key).await {
+            Err(StoreError::NotFound) => return Ok(None),
+            again => again?,
+        };
+        Ok(again.is_version(listed).then_some(found))
+    }
+
     /// One page of keys.
     pub(crate) async fn list(&self, asker: &Asker, query: &Query) -> Result<Page, StoreError> {
         let mut attempt = self.attempt(asker, Action::List, &query.prefix).await?;

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use super::StoreError;
 use super::bucket::{Bucket, Lease};
 use super::failure::{Failure, Kind};
-use super::support::Match;
+use super::support::{Match, Support, is_in_parts};
 use super::verdict::Action;
 use super::write::{Condition, Header, Payload, Stored};
 use crate::auth::Asker;
@@ -51,7 +51,7 @@ impl Bucket {
         loop {
             let support = self.find_out().await;
             let holds = support.holds_on_put(condition);
-            let (checked, sent) = divided(holds, condition);
+            let (checked, sent) = divided(&support, holds, condition);
             let sent = support.spell(&sent);
             let put = gated!(self, asker, Action::Write, key, put, |lease| async {
                 self.check(lease, key, &checked).await?;
@@ -64,6 +64,7 @@ impl Bucket {
                         _ => support.put_match = Match::No,
                     });
                 }
+                Err(StoreError::Changed) if self.overlooks(asker, key, &sent, condition).await => {}
                 Err(StoreError::Changed) if self.is_as_wanted(asker, key, condition).await => {
                     let always = Condition::Always;
                     return gated!(self, asker, Action::Write, key, put, |lease| lease
@@ -111,7 +112,8 @@ impl Bucket {
         condition: &Condition,
     ) -> Result<String, StoreError> {
         loop {
-            let (checked, sent) = divided(self.find_out().await.complete, condition);
+            let support = self.find_out().await;
+            let (checked, sent) = divided(&support, support.complete, condition);
             let completed = gated!(self, asker, Action::Write, key, put, |lease| async {
                 self.check(lease, key, &checked).await?;
                 lease.s3.complete(key, upload, parts, &sent).await
@@ -120,6 +122,7 @@ impl Bucket {
                 Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
                     self.learn(|support| support.complete = false);
                 }
+                Err(StoreError::Changed) if self.overlooks(asker, key, &sent, condition).await => {}
                 completed => return completed,
             }
         }
@@ -145,7 +148,8 @@ impl Bucket {
         condition: &Condition,
     ) -> Result<(), StoreError> {
         loop {
-            let (checked, sent) = divided(self.find_out().await.delete, condition);
+            let support = self.find_out().await;
+            let (checked, sent) = divided(&support, support.delete, condition);
             let deleted = gated!(self, asker, Action::Delete, key, delete, |lease| async {
                 self.check(lease, key, &checked).await?;
                 lease.s3.delete(key, &sent).await
@@ -155,6 +159,7 @@ impl Bucket {
                 Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
                     self.learn(|support| support.delete = false);
                 }
+                Err(StoreError::Changed) if self.overlooks(asker, key, &sent, condition).await => {}
                 Err(StoreError::Changed) if self.is_as_wanted(asker, key, condition).await => {
                     let always = Condition::Always;
                     let deleted = gated!(self, asker, Action::Delete, key, delete, |lease| {
@@ -174,6 +179,30 @@ impl Bucket {
     /// checked by HEAD then.
     pub(super) fn may_go_without(&self, sent: &Condition) -> bool {
         !self.is_aws && *sent != Condition::Always
+    }
+
+    /// Whether the store has refused a condition that is true, because it finds no tags of objects in
+    /// parts. If so, that is learned, and the request can be tried again.
+    pub(super) async fn overlooks(
+        &self,
+        asker: &Asker,
+        key: &str,
+        sent: &Condition,
+        condition: &Condition,
+    ) -> bool {
+        let Condition::Is(etag) = condition else {
+            return false;
+        };
+        if self.is_aws || *sent == Condition::Always || !is_in_parts(etag) {
+            return false;
+        }
+        let found = self.head(asker, key).await;
+        let overlooks = found.is_ok_and(|found| found.has_version(etag));
+        if overlooks {
+            tracing::info!("conditions at this store find no objects in parts");
+            self.learn(|support| support.in_parts = false);
+        }
+        overlooks
     }
 
     /// Whether a marker is what it has to be, although the store has found it otherwise: SeaweedFS
@@ -223,8 +252,12 @@ impl Bucket {
 }
 
 /// What is to be checked here of a condition, and what the store is told.
-pub(super) fn divided(is_known: bool, condition: &Condition) -> (Condition, Condition) {
-    if is_known && condition.can_be_sent() {
+pub(super) fn divided(
+    support: &Support,
+    holds: bool,
+    condition: &Condition,
+) -> (Condition, Condition) {
+    if holds && support.finds(condition) && condition.can_be_sent() {
         (Condition::Always, condition.clone())
     } else {
         (condition.clone(), Condition::Always)

@@ -96,7 +96,7 @@ impl Bucket {
         loop {
             let support = self.find_out().await;
             let relies = support.holds_on_source(&source.etag);
-            let (checked, sent) = divided(support.copy, condition);
+            let (checked, sent) = divided(&support, support.copy, condition);
             let conditions = (&checked, &sent);
             let copied = self.copy_as(asker, (source, relies), key, header, conditions);
             let copied = match copied.await {
@@ -108,9 +108,23 @@ impl Bucket {
                         && self.is_there(asker, key, condition).await? =>
                 {
                     let copied = self.copy_as(asker, (source, false), key, header, conditions);
-                    let copied = copied.await?;
-                    self.distrust(source);
-                    Ok(copied)
+                    match copied.await {
+                        Err(StoreError::Changed)
+                            if self.overlooks(asker, key, &sent, condition).await =>
+                        {
+                            continue;
+                        }
+                        copied => {
+                            let copied = copied?;
+                            self.distrust(source);
+                            Ok(copied)
+                        }
+                    }
+                }
+                Err(StoreError::Changed)
+                    if !relies && self.overlooks(asker, key, &sent, condition).await =>
+                {
+                    continue;
                 }
                 Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
                     // It may be the condition that it does not know.

@@ -2,8 +2,8 @@
 //!
 //! A condition counts only if it keeps a wrong request from acting and lets the right one through:
 //! Ceph 16 refuses each tag in quotes, also the right one. The key is there for the time being, has
-//! no bytes or one, and is deleted at the end, whatever becomes of the rest. Some twenty requests,
-//! once a store.
+//! one byte, and is deleted at the end, whatever becomes of the rest. Some twenty requests, once a
+//! store.
 
 use std::sync::atomic::Ordering;
 
@@ -14,7 +14,7 @@ use super::failure::{Failure, Kind};
 use super::support::{Ability, MOST_PARTS, Match, SourceMatch, Support, is_in_parts};
 use super::verdict::Action;
 use super::write::{Condition, Header, Payload, Source, Stored};
-use super::{Lease, StoreError, tag};
+use super::{Lease, Object, StoreError, tag};
 use crate::auth::Asker;
 
 /// A tag that no object has.
@@ -95,10 +95,12 @@ impl Probe<'_> {
             known: true,
             ..Support::UNKNOWN
         };
-        let mut etag = match self.put(&Condition::Absent).await {
-            Err(failure) if failure.kind == Kind::Unsupported => {
-                self.put(&Condition::Always).await?
-            }
+        let mut put = self.put(&Condition::Absent).await;
+        if matches!(&put, Err(failure) if failure.kind == Kind::Unsupported) {
+            put = self.put(&Condition::Always).await;
+        }
+        let mut etag = match put {
+            Err(failure) if failure.kind == Kind::Untold => self.there().await?.etag,
             put => put?,
         };
         found.put_absent = self.keeps(self.put(&Condition::Absent).await)?;
@@ -108,7 +110,7 @@ impl Probe<'_> {
                 (Match::Bare, etag.trim_matches('"').to_owned()),
             ] {
                 if tag::is_strong(&etag)
-                    && let Some(new) = answered(self.put(&Condition::Is(own)).await)?
+                    && let Some(new) = self.acted(self.put(&Condition::Is(own)).await).await?
                 {
                     (found.put_match, etag) = (spelling, new);
                     break;
@@ -119,7 +121,10 @@ impl Probe<'_> {
         etag = self.of_uploads(&mut found, etag).await?;
         if is_in_parts(&etag) && found.copies == Ability::Yes && found.source == SourceMatch::All {
             // A copy of it onto itself, which has a tag of another kind where it works.
-            match answered(self.copy(&etag, &Condition::Always).await)? {
+            match self
+                .acted(self.copy(&etag, &Condition::Always).await)
+                .await?
+            {
                 Some(new) => etag = new,
                 None => found.source = SourceMatch::Whole,
             }
@@ -136,25 +141,38 @@ impl Probe<'_> {
         if !tag::is_strong(&etag) {
             return Ok(etag);
         }
-        let mut now = match self.copy(&etag, &Condition::Always).await {
-            Ok(etag) => etag,
+        let copied = match self.copy(&etag, &Condition::Always).await {
+            Ok(etag) => Some(etag),
             Err(failure) if failure.kind == Kind::Unsupported => {
                 found.copies = Ability::No;
                 return Ok(etag);
             }
-            Err(failure) if is_an_answer(&failure) => return Ok(etag),
+            Err(failure) if is_an_answer(&failure) => None,
             Err(failure) => return Err(failure),
+        };
+        // A store that overlooks what is to be copied has put an object without bytes.
+        let there = self.there().await?;
+        if there.size != 1 {
+            (found.copies, found.part_copies) = (Ability::No, Ability::No);
+            return Ok(there.etag);
+        }
+        let Some(mut now) = copied else {
+            return Ok(there.etag);
         };
         found.copies = Ability::Yes;
         if !tag::is_strong(&now) {
             return Ok(now);
         }
-        match answered(self.copy(NO_TAG, &Condition::Always).await)? {
+        match self
+            .acted(self.copy(NO_TAG, &Condition::Always).await)
+            .await?
+        {
             None => found.source = SourceMatch::All,
             Some(etag) => (found.source, now) = (SourceMatch::No, etag),
         }
         if self.keeps(self.copy(&now, &never()).await)?
-            && let Some(etag) = answered(self.copy(&now, &Condition::Is(now.clone())).await)?
+            && let copied = self.copy(&now, &Condition::Is(now.clone())).await
+            && let Some(etag) = self.acted(copied).await?
         {
             (found.copy, now) = (true, etag);
         }
@@ -183,8 +201,7 @@ impl Probe<'_> {
     ) -> Result<Option<String>, Failure> {
         let s3 = &self.lease.s3;
         self.counts_put();
-        let byte = Payload::Bytes(Bytes::from_static(b"x"));
-        let Some(part) = answered(s3.put_part(self.key, upload, 1, &byte).await)? else {
+        let Some(part) = answered(s3.put_part(self.key, upload, 1, &byte()).await)? else {
             return Ok(None);
         };
         let parts = [Stored {
@@ -193,7 +210,8 @@ impl Probe<'_> {
         }];
         let complete = async |condition: &Condition| {
             self.counts_put();
-            answered(s3.complete(self.key, upload, &parts, condition).await)
+            let completed = s3.complete(self.key, upload, &parts, condition).await;
+            self.acted(completed).await
         };
         if let Some(etag) = complete(&never()).await? {
             return Ok(Some(etag));
@@ -218,11 +236,10 @@ impl Probe<'_> {
 
     async fn most_of(&self, upload: &str) -> Result<u32, Failure> {
         let s3 = &self.lease.s3;
-        let byte = Payload::Bytes(Bytes::from_static(b"x"));
         let takes = async |number: u32| {
             self.counts_put();
             let number = i32::try_from(number).unwrap_or(i32::MAX);
-            match s3.put_part(self.key, upload, number, &byte).await {
+            match s3.put_part(self.key, upload, number, &byte()).await {
                 Ok(_) => Ok(Ok(())),
                 Err(failure) => match failure.kind {
                     Kind::TooManyParts(named) => Ok(Err(named)),
@@ -257,9 +274,8 @@ impl Probe<'_> {
 
     async fn put(&self, condition: &Condition) -> Result<String, Failure> {
         self.counts_put();
-        let nothing = Payload::Bytes(Bytes::new());
         let s3 = &self.lease.s3;
-        s3.put(self.key, &nothing, &header(), condition).await
+        s3.put(self.key, &byte(), &header(), condition).await
     }
 
     async fn copy(&self, etag: &str, condition: &Condition) -> Result<String, Failure> {
@@ -280,6 +296,20 @@ impl Probe<'_> {
             .delete
             .fetch_add(1, Ordering::Relaxed);
         self.lease.s3.delete(self.key, condition).await
+    }
+
+    /// The tag of what is there now, if a request has acted. A store that has done it and does not tell
+    /// the tag is asked for that: Ceph 16 does so when it puts parts together.
+    async fn acted(&self, answer: Result<String, Failure>) -> Result<Option<String>, Failure> {
+        match answer {
+            Err(failure) if failure.kind == Kind::Untold => Ok(Some(self.there().await?.etag)),
+            answer => answered(answer),
+        }
+    }
+
+    async fn there(&self) -> Result<Object, Failure> {
+        self.bucket.requests().head.fetch_add(1, Ordering::Relaxed);
+        self.lease.s3.head(self.key).await
     }
 
     fn counts_put(&self) {
@@ -306,6 +336,11 @@ fn header() -> Header {
     }
 }
 
+/// What the key has, and each part.
+fn byte() -> Payload {
+    Payload::Bytes(Bytes::from_static(b"x"))
+}
+
 /// A condition that cannot hold.
 fn never() -> Condition {
     Condition::Is(NO_TAG.to_owned())
@@ -315,7 +350,10 @@ fn never() -> Condition {
 fn answered<T>(answer: Result<T, Failure>) -> Result<Option<T>, Failure> {
     match answer {
         Ok(value) => Ok(Some(value)),
-        Err(failure) if is_an_answer(&failure) => Ok(None),
+        Err(failure) if is_an_answer(&failure) => {
+            tracing::debug!("tried at this store: {failure}");
+            Ok(None)
+        }
         Err(failure) => Err(failure),
     }
 }

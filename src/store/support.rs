@@ -3,8 +3,8 @@
 //! AWS honours all conditions (docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-writes.html
 //! and conditional-deletes.html) and copies on the server. Others refuse the headers with 501,
 //! overlook them, or know some: Ceph 16 wants `If-Match` without quotes, and overlooks conditions
-//! on completing, copying and deleting; Swift 2.38 knows `If-None-Match` alone; Swift 2.30 never
-//! finds the tag of an object in parts on the source of a copy. Where a condition does not hold, a
+//! on completing, copying and deleting; Swift 2.38 knows `If-Match` on DELETE alone, and never finds
+//! the tag of an object in parts there; nor does Swift 2.30 on the source of a copy. Where a condition does not hold, a
 //! HEAD is asked before the write, and a change in between goes unnoticed, which `status` says.
 //!
 //! What can be tried without harm is tried before the first write ([`super::probe`]); the rest is
@@ -23,7 +23,7 @@ use super::write::Condition;
 use crate::auth::Asker;
 
 /// What is remembered otherwise than this is found out anew.
-const REVISION: u32 = 2;
+const REVISION: u32 = 3;
 
 /// How long it is remembered: a store may be another version one day, and a proxy be gone.
 const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
@@ -85,6 +85,8 @@ pub(crate) struct Support {
     pub(crate) copy: bool,
     /// `If-Match` on DELETE.
     pub(crate) delete: bool,
+    /// Whether conditions on what is replaced or deleted find the tags of objects in parts.
+    pub(crate) in_parts: bool,
     /// `x-amz-copy-source-if-match`.
     pub(crate) source: SourceMatch,
     /// CopyObject.
@@ -105,6 +107,7 @@ impl Support {
         complete: true,
         copy: true,
         delete: true,
+        in_parts: true,
         source: SourceMatch::All,
         copies: Ability::Yes,
         part_copies: Ability::Yes,
@@ -120,6 +123,7 @@ impl Support {
         complete: false,
         copy: false,
         delete: false,
+        in_parts: true,
         source: SourceMatch::All,
         copies: Ability::Untried,
         part_copies: Ability::Untried,
@@ -132,6 +136,14 @@ impl Support {
             Condition::Always => true,
             Condition::Absent => self.put_absent,
             Condition::Is(_) => self.put_match != Match::No,
+        }
+    }
+
+    /// Whether the store finds the tag of a condition, where it honours that.
+    pub(super) fn finds(&self, condition: &Condition) -> bool {
+        match condition {
+            Condition::Always | Condition::Absent => true,
+            Condition::Is(etag) => self.in_parts || !is_in_parts(etag),
         }
     }
 
@@ -249,10 +261,14 @@ impl Bucket {
         }
     }
 
-    /// The store refuses a tag with quotes that is the right one. Returns whether there is
-    /// another way to try.
+    /// The store refuses a tag that is the right one. Returns whether there is another spelling to
+    /// try: not where it was found out which is understood.
     pub(crate) fn is_refused(&self) -> bool {
-        let before = self.support().put_match;
+        let support = self.support();
+        if support.known {
+            return false;
+        }
+        let before = support.put_match;
         let next = match before {
             Match::Quoted => Match::Bare,
             Match::Bare => Match::No,

@@ -388,8 +388,12 @@ impl S3 {
             .send()
             .await
             .map_err(|error| Failure::read_copy(self.generation, &error).of_part(number, &error))?;
-        let result = answer.copy_part_result;
-        self.part_tagged(number, result.and_then(|part| part.e_tag))
+        let told = answer.copy_part_result.and_then(|part| part.e_tag);
+        // A store that overlooks what is to be copied has taken a part without bytes.
+        self.part_tagged(number, told).map_err(|failure| Failure {
+            kind: Kind::Unsupported,
+            ..failure
+        })
     }
 
     /// Puts the parts together. Returns the object's tag.

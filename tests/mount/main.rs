@@ -38,6 +38,7 @@ mod reading;
 mod refusing;
 mod secrets;
 mod settings;
+mod settling;
 mod signals;
 mod storing;
 mod systemd;

@@ -1,6 +1,7 @@
 //! Prompts that go wrong, and real ones.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -393,25 +394,54 @@ fn lines_on_a_terminal_are_the_shells_when_nobody_waits() {
     terminal.wait_for("42");
 }
 
-/// A command that prints the same code until the device has another one is not asked in vain.
+/// A command may want a token touched: it is run once for each code, when there is a new one.
 #[test]
-fn a_command_that_gives_a_used_code_is_asked_again_with_the_next() {
+fn a_command_is_run_once_for_each_code() {
     let scene = Scene::new();
     scene.bucket.put("f", "content");
     let code = scene.home().join("code");
-    let process = format!("cat {}", code.display());
+    let runs = scene.home().join("runs");
+    let process = format!("echo run >>{}; cat {}", runs.display(), code.display());
+    let count = || fs::read_to_string(&runs).unwrap().lines().count();
     fs::write(&code, scene.device.unspent_code()).unwrap();
     let mount = scene.start(&["--mfa-process", &process]);
     mount.wait_until_mounted();
+    assert_eq!(count(), 1);
     scene.sandbox.sessions().expire_all();
     let reading = thread::spawn({
         let file = mount.file("f");
         move || fs::read_to_string(file)
     });
     wait_until("the wait", || mount.log().contains("for the next code"));
+    assert_eq!(count(), 1, "its code of this moment is spent");
     fs::write(&code, scene.device.unspent_code()).unwrap();
     assert_eq!(reading.join().unwrap().unwrap(), "content");
     assert!(!mount.log().contains("no session after"), "{}", mount.log());
+    assert_eq!(count(), 2);
+}
+
+#[test]
+fn a_command_that_gives_no_code_is_run_once_and_told_with_its_own_words() {
+    let scene = Scene::new();
+    let runs = scene.home().join("runs");
+    let script = scene.home().join("give-code");
+    let text = format!(
+        "#!/bin/sh\necho run >>{}\necho secret-of-no-use\necho 'Touch the key' >&2\n\
+         echo between >&2\necho 'Operation timed out' >&2\n",
+        runs.display()
+    );
+    fs::write(&script, text).unwrap();
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).unwrap();
+    let process = script.display().to_string();
+    let mut mount = scene.start(&["--mfa-process", &process]);
+    assert_eq!(mount.wait().code(), Some(3), "{}", mount.log());
+    assert_eq!(fs::read_to_string(&runs).unwrap(), "run\n");
+    let log = mount.log();
+    for words in ["give-code", "Touch the key", "Operation timed out"] {
+        assert!(log.contains(words), "{words}: {log}");
+    }
+    assert!(!log.contains("secret-of-no-use"), "{log}");
+    assert!(!log.contains("clock"), "{log}");
 }
 
 #[test]

@@ -146,22 +146,79 @@ fn df_the_root_and_other_mounts_answer_at_once_meanwhile() {
     parked.wait().unwrap();
 }
 
+/// Indexers, and the daemons that look for a trash, thumbnails and volumes on every mount.
 #[test]
-fn an_indexer_causes_no_prompt() {
+fn programs_that_nobody_waits_for_cause_no_prompt() {
     let scene = Scene::new();
     scene.bucket.put("f", "content");
     let mount = scene.mount(&["--metadata-ttl", "0"]);
     scene.sandbox.sessions().expire_all();
     // A program is known by its name, and a copy of `cat` may have any.
     let cat = String::from_utf8(Command::new("which").arg("cat").output().unwrap().stdout).unwrap();
-    let indexer = scene.home().join("tracker-miner-fs-3");
-    fs::copy(cat.trim(), &indexer).unwrap();
-    let start = Instant::now();
-    let status = Command::new(&indexer)
-        .arg(mount.file("f"))
-        .stderr(Stdio::null())
-        .status();
-    assert!(!status.unwrap().success());
-    assert!(start.elapsed() < Duration::from_secs(5));
+    for name in [
+        "tracker-miner-fs-3",
+        "gvfsd-trash",
+        "gvfs-udisks2-volume-monitor",
+        "tumblerd",
+        "kioworker",
+    ] {
+        let program = scene.home().join(name);
+        fs::copy(cat.trim(), &program).unwrap();
+        let start = Instant::now();
+        let status = Command::new(&program)
+            .arg(mount.file("f"))
+            .stderr(Stdio::null())
+            .status();
+        assert!(!status.unwrap().success(), "{name}");
+        assert!(start.elapsed() < Duration::from_secs(5), "{name}");
+        assert_eq!(scene.pinentry.asked(), 1, "{name}");
+    }
+}
+
+/// Those who come to a dialog that somebody has left get no deadline of their own.
+#[test]
+fn a_dialog_that_nobody_answers_holds_a_program_for_one_deadline() {
+    for line in [
+        "stat new",
+        "cd d",
+        "cat d/f",
+        "ls -l",
+        "test -e a; test -e b; test -e c; cd d",
+    ] {
+        let scene = Scene::new();
+        scene.bucket.put("d/f", "content");
+        let mount = scene.mount(&["--metadata-ttl", "0", "--prompt-timeout", "5"]);
+        scene.sandbox.sessions().expire_all();
+        let root = mount.path().to_str().unwrap();
+        let start = Instant::now();
+        let mut child = program(&["bash", "-c", &format!("cd {root} && {{ {line}; }}")]);
+        let took = ends_within(&mut child, Duration::from_secs(60));
+        assert!(
+            took.is_some() && start.elapsed() < Duration::from_secs(10),
+            "{line}: {took:?}\n{}",
+            mount.log()
+        );
+        assert!(!child.wait().unwrap().success(), "{line}");
+        assert_eq!(scene.pinentry.asked(), 2, "{line}");
+    }
+}
+
+#[test]
+fn names_that_the_kernel_holds_are_answered_without_a_session() {
+    let scene = Scene::new();
+    scene.bucket.put("d/f", "content");
+    let mount = scene.mount(&["--metadata-ttl", "0"]);
+    // The kernel holds a name for as long as somebody is there.
+    let directory = fs::File::open(mount.file("d")).unwrap();
+    let held = fs::File::open(mount.file("d/f")).unwrap();
+    assert_eq!(scene.control(&["lock"]).code, 0);
+    for name in ["d", "d/f"] {
+        let start = Instant::now();
+        let found = fs::metadata(mount.file(name)).unwrap();
+        assert!(start.elapsed() < Duration::from_secs(1), "{name}");
+        assert_eq!(found.is_dir(), name == "d");
+    }
+    assert_eq!(held.metadata().unwrap().len(), 7);
+    assert!(directory.metadata().unwrap().is_dir());
     assert_eq!(scene.pinentry.asked(), 1);
 }

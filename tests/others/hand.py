@@ -80,7 +80,21 @@ def uploads(bucket):
     return [upload["Key"] for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])]
 
 
-known = {function.__name__: function for function in (make, put, mark, get, sizes, keys, remove, uploads)}
+def parts(bucket, key):
+    """How many parts the open uploads of a key have."""
+    found = 0
+    for upload in s3.list_multipart_uploads(Bucket=bucket).get("Uploads", []):
+        if upload["Key"] == key:
+            try:
+                listed = s3.list_parts(Bucket=bucket, Key=key, UploadId=upload["UploadId"])
+                found += len(listed.get("Parts", []))
+            except s3.exceptions.NoSuchUpload:
+                # Completed since.
+                pass
+    return found
+
+
+known = {function.__name__: function for function in (make, put, mark, get, sizes, keys, remove, uploads, parts)}
 for line in sys.stdin:
     name, *arguments = json.loads(line)
     try:

@@ -31,6 +31,11 @@ fn what_a_killed_daemon_leaves_is_taken_up(place: &Place) {
     torn.write_all(b"torn and longer").unwrap();
     let mut new = File::create(mount.file("new")).unwrap();
     new.write_all(&large).unwrap();
+    // An upload whose id was never heard of stays in any bucket, until a rule of it cleans up.
+    wait_until("the uploads to be known", || {
+        let is_stored = || place.sizes(&["large".to_owned()]) == [Some(20 << 20)];
+        place.parts("new") > 0 && (place.parts("large") > 0 || is_stored())
+    });
     mount.kill();
     drop((torn, new));
     drop(mount);

@@ -154,6 +154,11 @@ impl Place {
         serde_json::from_value(self.order("uploads", json!([self.bucket]))).unwrap()
     }
 
+    /// How many parts the uploads of a key have that nobody has completed.
+    pub fn parts(&self, key: &str) -> usize {
+        serde_json::from_value(self.order("parts", json!([self.bucket, key]))).unwrap()
+    }
+
     /// Runs a shell script on a mount, which must succeed. Returns what it prints.
     pub fn shell(&self, mount: &Mount, script: &str) -> String {
         let output = Command::new("timeout")

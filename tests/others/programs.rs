@@ -84,7 +84,7 @@ fn tar_brings_a_tree_there_and_back(place: &Place) {
     if !parts::are_here("tar_brings_a_tree_there_and_back", &["tar"], install) {
         return;
     }
-    let mount = place.mount();
+    let mut mount = place.mount();
     place.shell(
         &mount,
         "(mkdir ../grow; cd ../grow; mkdir -p tree/sub/deeper tree/empty 'tree/with space'
@@ -97,7 +97,9 @@ fn tar_brings_a_tree_there_and_back(place: &Place) {
          tar --extract --preserve-permissions --file=../first.tar
          tar --compare --file=../first.tar",
     );
-    drop(mount);
+    // In an orderly way, so that the next one knows the attributes, which listings do not tell.
+    mount.signal(libc::SIGTERM);
+    assert!(mount.wait().success(), "{}", mount.log());
     let mount = place.mount();
     place.shell(
         &mount,

@@ -9,8 +9,8 @@ use super::{Fuse, told};
 use crate::fs::locks::{Kind, Lock, Mode, Owner};
 use crate::fs::{Caller, FileSystem, FsError};
 
-/// How long somebody may wait of whom it cannot be seen whether a signal has come: a program in
-/// another pid namespace, which could not be ended.
+/// How long somebody may wait of whom it cannot be seen whether a signal has come, and who could not be
+/// ended: a program in another pid namespace, or of another user where `hidepid` hides those.
 const UNSEEN: Duration = Duration::from_secs(60);
 
 /// A request for a lock, as fuser hands it on.
@@ -83,10 +83,9 @@ impl Fuse {
         self.runtime.spawn(async move {
             let key = fs.key(inode).ok();
             let locks = fs.locks();
-            let unseen = if caller.tid == 0 {
-                UNSEEN
-            } else {
-                Duration::MAX
+            let unseen = match caller.is_seen() {
+                true => Duration::MAX,
+                false => UNSEEN,
             };
             let result = tokio::select! {
                 // A lock that was had is told, whatever else has come.
@@ -94,7 +93,7 @@ impl Fuse {
                 result = locks.set(inode, kind, key.as_deref(), owner, lock, wait) => result,
                 () = caller.signalled() => Err(FsError::Interrupted),
                 () = tokio::time::sleep(unseen) => Err(FsError::NoLocks(
-                    "a program in another pid namespace has waited long enough".to_owned(),
+                    "a program that cannot be looked at has waited long enough".to_owned(),
                 )),
                 () = tokio::time::sleep(longest) => Err(FsError::TookTooLong),
             };

@@ -130,6 +130,11 @@ impl Locks {
         if self.try_to_set(inode, kind, key, owner, lock)? {
             return Ok(());
         }
+        if kind == Kind::Flock {
+            // What one had is gone before one waits for another, or gets none (flock(2)): two who
+            // share it and want it alone would wait for each other.
+            self.let_go(|place, id, _| *place == (inode, kind) && id == owner.id);
+        }
         if !wait {
             return Err(FsError::LockHeld);
         }
@@ -184,6 +189,14 @@ impl Locks {
                 let _ = std::fs::remove_file(path);
             }
         }
+    }
+
+    /// Whether somebody here has or wants a lock on an inode.
+    pub(crate) fn has(&self, inode: u64) -> bool {
+        let held = self.held.lock();
+        [Kind::Posix, Kind::Flock]
+            .iter()
+            .any(|kind| held.contains_key(&(inode, *kind)))
     }
 
     /// An inode has another name, in whose place there may have been another file.

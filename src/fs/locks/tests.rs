@@ -199,3 +199,18 @@ async fn what_dead_daemons_have_left_is_swept() {
     file::sweep(&two.disk.path().join("locks"));
     assert_eq!(two.files(), 1, "the one that is in use");
 }
+
+#[tokio::test]
+async fn two_who_share_a_file_and_want_it_alone_do_not_wait_for_each_other() {
+    let two = Two::new();
+    let all = |mode| lock(0, u64::MAX, mode);
+    for (locks, id) in [(&two.one, 1), (&two.other, 2)] {
+        set(locks, Kind::Flock, id, all(Shared)).await.unwrap();
+    }
+    // The first one gets nothing, and has nothing any more: flock(2).
+    let first = set(&two.one, Kind::Flock, 1, all(Exclusive)).await;
+    assert!(matches!(first, Err(FsError::LockHeld)), "{first:?}");
+    set(&two.other, Kind::Flock, 2, all(Exclusive))
+        .await
+        .unwrap();
+}

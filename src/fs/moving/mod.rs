@@ -345,7 +345,7 @@ impl FileSystem {
     }
 
     /// The keys of what is known below a directory, and of itself, with the inodes.
-    fn keys_below(&self, directory: u64) -> HashMap<String, u64> {
+    pub(super) fn keys_below(&self, directory: u64) -> HashMap<String, u64> {
         let below = self.inodes.lock().below(directory);
         let keys = below.into_iter().chain([directory]).filter_map(|number| {
             let (inode, mut key) = (self.inode(number).ok()?, self.key(number).ok()?);
@@ -362,7 +362,7 @@ impl FileSystem {
     fn rebind_below(&self, directory: u64, run: &Run) {
         for (key, number) in self.keys_below(directory) {
             match run.moved.get(&key) {
-                Some((to, copy)) => self.moved(number, to, copy.clone()),
+                Some((to, copy)) => self.moved(number, to, copy.clone(), None),
                 None => self.inodes.lock().doubt(number),
             }
         }

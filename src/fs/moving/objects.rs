@@ -97,6 +97,7 @@ impl FileSystem {
                         let copy = Copy {
                             key: &to,
                             replaced: None,
+                            timed: false,
                             nonce: Some(nonce),
                             // Only the directory itself has another name.
                             change: |posix: &mut Metadata| posix.mtime = touched.or(posix.mtime),
@@ -145,6 +146,7 @@ impl FileSystem {
                 let copy = Copy {
                     key: &moved.to,
                     replaced: there,
+                    timed: false,
                     nonce: Some(nonce),
                     change: |posix: &mut Metadata| {
                         posix.mtime = touched.or(posix.mtime);
@@ -231,8 +233,18 @@ impl FileSystem {
             }
             return Ok(());
         }
-        let condition = Condition::Is(object.etag.clone());
-        match self.bucket.delete(asker, key, &condition).await {
+        let delete = async |object: &Object| {
+            let condition = Condition::Is(object.etag.clone());
+            self.bucket.delete(asker, key, &condition).await
+        };
+        let mut deleted = delete(object).await;
+        if matches!(deleted, Err(StoreError::Changed))
+            && let Ok(Some(found)) = self.bucket.listed(asker, key, object).await
+            && found.etag != object.etag
+        {
+            deleted = delete(&found).await;
+        }
+        match deleted {
             Err(StoreError::Changed) => {
                 tracing::warn!("{key}: changed by somebody else, and stays");
             }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use http::{Extensions, HeaderMap};
 use s3s::S3Request;
 use s3s::dto::{
@@ -105,8 +106,9 @@ impl Operations {
             ..CopyObjectResult::default()
         };
         crate::wire::set_checksum!(result, object.checksum.as_ref());
+        let is_copy = !self.0.habits.has(Habit::CopiesArePuts);
         Ok(CopyObjectOutput {
-            copy_object_result: Some(result),
+            copy_object_result: is_copy.then_some(result),
             ssekms_key_id: encryption.key().map(str::to_owned),
             server_side_encryption: Some(ServerSideEncryption::from(
                 encryption.algorithm().to_owned(),
@@ -138,6 +140,9 @@ impl Operations {
             Some(id) => self.find_version(bucket, key, id, extensions)?,
             None => self.find(bucket, key, extensions)?,
         };
+        if self.0.habits.has(Habit::CopiesArePuts) {
+            return Ok(Arc::new(Object::new(Bytes::new(), self.0.clock.now())));
+        }
         if preconditions.if_match.is_some()
             && object.etag.contains('-')
             && self.0.habits.has(Habit::SourcesInPartsUnknown)

@@ -44,6 +44,9 @@ pub enum Habit {
     NoCopies,
     /// UploadPartCopy is answered 501: older versions of Google's XML API, Storj.
     NoPartCopies,
+    /// `x-amz-copy-source` is overlooked, with what goes with it: a copy of an object is a new one without
+    /// bytes, and so is a part, and neither is told a tag. Gateways that know PUT alone.
+    CopiesArePuts,
     /// An upload has no more parts than this: OpenStack Swift has 1,000
     /// (`max_upload_part_num` of its s3api).
     FewParts(i32),

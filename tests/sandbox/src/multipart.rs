@@ -22,6 +22,7 @@ use crate::conditions::{Conditions, Write};
 use crate::content::Content;
 use crate::copies::{etag_of_bytes, source_too_large};
 use crate::exchange::Exchange;
+use crate::habits::Habit;
 use crate::intake::{LARGEST_BODY, check_announced, receive};
 use crate::preconditions::Preconditions;
 use crate::refusal::Refusal;
@@ -140,9 +141,10 @@ impl Operations {
             (&req.headers, &req.extensions, exchange),
         )?;
         let size = source.content.len();
+        let is_copy = !self.0.habits.has(Habit::CopiesArePuts);
         let range = match &input.copy_source_range {
-            Some(range) => source_range(range, size)?,
-            None => 0..size,
+            Some(range) if is_copy => source_range(range, size)?,
+            _ => 0..size,
         };
         if range.end - range.start > LARGEST_BODY {
             return Err(source_too_large());
@@ -167,7 +169,7 @@ impl Operations {
         bucket.change_uploads(|uploads| uploads.add(id, key, input.part_number, part))?;
         let encryption = &attributes.encryption;
         Ok(UploadPartCopyOutput {
-            copy_part_result: Some(result),
+            copy_part_result: is_copy.then_some(result),
             ssekms_key_id: encryption.key().map(str::to_owned),
             server_side_encryption: Some(ServerSideEncryption::from(
                 encryption.algorithm().to_owned(),

@@ -144,7 +144,7 @@ impl Operations {
             None => self.find(bucket, key, extensions)?,
         };
         let state = self.bucket(bucket)?;
-        let version = state.read_versions(|versions| versions.id(key, &object));
+        let version = state.version_id(key, &object);
         preconditions.check(&object)?;
         let length = object.content.len();
         let Some(asked) = range else {

@@ -16,7 +16,7 @@ use crate::history::{Mutation, Signature};
 use crate::policy::Policy;
 use crate::refusal::Refusal;
 use crate::uploads::{CompletedUploads, ListedPart, Uploads, no_such_upload};
-use crate::versions::Versions;
+use crate::versions::{NULL, Version, Versions};
 
 /// The objects of a bucket, in the order of their keys' UTF-8 bytes, which is the order of listings.
 pub(crate) type Objects = BTreeMap<String, Arc<Object>>;
@@ -95,22 +95,74 @@ impl BucketState {
         shelf.objects.insert(key, object);
     }
 
+    /// What is there already is version `null` of its key from then on.
     pub(crate) fn keep_versions(&self) {
-        self.shelf.write().keeps_versions = true;
+        let mut shelf = self.shelf.write();
+        if !std::mem::replace(&mut shelf.keeps_versions, true) {
+            let Shelf {
+                objects, versions, ..
+            } = &mut *shelf;
+            for (key, object) in objects.iter() {
+                versions.begin_with(key, Arc::clone(object));
+            }
+        }
     }
 
     pub(crate) fn keeps_versions(&self) -> bool {
         self.shelf.read().keeps_versions
     }
 
-    /// Reads the versions under the lock; `read` must be quick.
-    pub(crate) fn read_versions<T>(&self, read: impl FnOnce(&Versions) -> T) -> T {
-        read(&self.shelf.read().versions)
+    /// The id of an object of this key; `None` if the bucket has never kept versions.
+    pub(crate) fn version_id(&self, key: &str, object: &Arc<Object>) -> Option<String> {
+        self.shelf.read().versions.id(key, object)
+    }
+
+    /// The object of a version. Where no versions were ever kept, there is `null` alone.
+    pub(crate) fn version(&self, key: &str, id: &str) -> Option<Arc<Object>> {
+        let shelf = self.shelf.read();
+        if shelf.keeps_versions {
+            return shelf.versions.get(key, id);
+        }
+        shelf.objects.get(key).filter(|_| id == NULL).cloned()
+    }
+
+    /// The first versions of the keys with a prefix, at most `limit`, the newest of each key first, and
+    /// whether there are more.
+    pub(crate) fn versions(&self, prefix: &str, limit: usize) -> (Vec<Version>, bool) {
+        let shelf = self.shelf.read();
+        let is_latest = |key: &str, object: &Arc<Object>| {
+            let now = shelf.objects.get(key);
+            now.is_some_and(|now| Arc::ptr_eq(now, object))
+        };
+        let mut page: Vec<Version> = if shelf.keeps_versions {
+            let below = shelf.versions.below(prefix).take(limit + 1);
+            let version = |(key, id, object): (&String, &String, &Arc<Object>)| Version {
+                is_latest: is_latest(key, object),
+                key: key.clone(),
+                id: id.clone(),
+                object: Arc::clone(object),
+            };
+            below.map(version).collect()
+        } else {
+            let below = shelf.objects.range(prefix.to_owned()..);
+            let below = below.take_while(|(key, _)| key.starts_with(prefix));
+            let version = |(key, object): (&String, &Arc<Object>)| Version {
+                is_latest: true,
+                key: key.clone(),
+                id: NULL.to_owned(),
+                object: Arc::clone(object),
+            };
+            below.take(limit + 1).map(version).collect()
+        };
+        let is_truncated = page.len() > limit;
+        page.truncate(limit);
+        (page, is_truncated)
     }
 
     pub(crate) fn put_many(&self, keys: impl Iterator<Item = String>, object: &Arc<Object>) {
         let mut shelf = self.shelf.write();
         for key in keys {
+            shelf.keep_version(&key, object);
             shelf.objects.insert(key, object.clone());
         }
     }

@@ -16,6 +16,18 @@ use crate::store::Object;
 /// Amazon S3 API reference, `ListObjectVersions`, `max-keys`.
 const PAGE: usize = 1000;
 
+/// The id of what was put while the bucket kept no versions: Amazon S3 user guide, "How S3 Versioning
+/// works".
+pub(crate) const NULL: &str = "null";
+
+/// One version of a key.
+pub(crate) struct Version {
+    pub(crate) key: String,
+    pub(crate) id: String,
+    pub(crate) object: Arc<Object>,
+    pub(crate) is_latest: bool,
+}
+
 /// All versions of all keys of a bucket, the oldest first, with their ids.
 #[derive(Debug, Default)]
 pub(crate) struct Versions {
@@ -32,7 +44,13 @@ impl Versions {
         versions.push((id, object));
     }
 
-    /// The id of an object; `None` if it was put when the bucket kept no versions.
+    /// Notes what was there when the bucket began to keep versions.
+    pub(crate) fn begin_with(&mut self, key: &str, object: Arc<Object>) {
+        let versions = self.by_key.entry(key.to_owned()).or_default();
+        versions.push((NULL.to_owned(), object));
+    }
+
+    /// The id of an object; `None` if the bucket keeps no versions.
     pub(crate) fn id(&self, key: &str, object: &Arc<Object>) -> Option<String> {
         let mut versions = self.by_key.get(key)?.iter().rev();
         let (id, _) = versions.find(|(_, version)| Arc::ptr_eq(version, object))?;
@@ -46,7 +64,10 @@ impl Versions {
         Some(Arc::clone(object))
     }
 
-    fn below(&self, prefix: &str) -> impl Iterator<Item = (&String, &String, &Arc<Object>)> {
+    pub(crate) fn below(
+        &self,
+        prefix: &str,
+    ) -> impl Iterator<Item = (&String, &String, &Arc<Object>)> {
         let keys = self.by_key.range(prefix.to_owned()..);
         let keys = keys.take_while(move |(key, _)| key.starts_with(prefix));
         // Of one key, the newest comes first.
@@ -68,8 +89,7 @@ impl Operations {
     ) -> Result<Arc<Object>, Refusal> {
         self.authorize(extensions, bucket, Some(key), "s3:GetObjectVersion")?;
         let state = self.bucket(bucket)?;
-        let found = state.read_versions(|versions| versions.get(key, id));
-        found.ok_or_else(|| {
+        state.version(key, id).ok_or_else(|| {
             Refusal::new(
                 404,
                 "NoSuchVersion",
@@ -94,23 +114,14 @@ impl Operations {
         let prefix = input.prefix.clone().unwrap_or_default();
         let asked = input.max_keys.and_then(|keys| usize::try_from(keys).ok());
         let limit = asked.map_or(PAGE, |keys| keys.min(PAGE));
-        let current = |key: &str| bucket.get(key);
-        let (versions, is_truncated) = bucket.read_versions(|all| {
-            let mut below = all.below(&prefix);
-            let page: Vec<_> = below
-                .by_ref()
-                .take(limit)
-                .map(|(key, id, object)| (key.clone(), id.clone(), Arc::clone(object)))
-                .collect();
-            (page, below.next().is_some())
-        });
-        let versions = versions.into_iter().map(|(key, id, object)| ObjectVersion {
-            is_latest: Some(current(&key).is_some_and(|now| Arc::ptr_eq(&now, &object))),
-            key: Some(key),
-            version_id: Some(id),
-            e_tag: Some(ETag::Strong(object.etag.clone())),
-            size: i64::try_from(object.content.len()).ok(),
-            last_modified: Some(Timestamp::from(object.modified)),
+        let (versions, is_truncated) = bucket.versions(&prefix, limit);
+        let versions = versions.into_iter().map(|version| ObjectVersion {
+            is_latest: Some(version.is_latest),
+            key: Some(version.key),
+            version_id: Some(version.id),
+            e_tag: Some(ETag::Strong(version.object.etag.clone())),
+            size: i64::try_from(version.object.content.len()).ok(),
+            last_modified: Some(Timestamp::from(version.object.modified)),
             ..ObjectVersion::default()
         });
         Ok(ListObjectVersionsOutput {

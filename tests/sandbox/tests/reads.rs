@@ -6,6 +6,8 @@ mod clients;
 
 use std::time::{Duration, UNIX_EPOCH};
 
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::primitives::DateTime;
 use clients::*;
 use s3mfa_sandbox::{Kind, PutOptions};
@@ -258,6 +260,46 @@ async fn what_is_not_served_is_not_implemented() {
     let error = refused(delete.version_id("null").send().await);
     assert!(error.is(501, "NotImplemented"), "{error:?}");
     assert_eq!(scene.docs.keys(), ["hello.txt"]);
+}
+
+/// Amazon S3 user guide, "Working with objects in a versioning-enabled bucket": what was there before
+/// has the version `null`, and so has everything in a bucket that never kept versions.
+#[tokio::test]
+async fn versions_are_kept_from_when_the_bucket_keeps_them() {
+    let scene = Scene::new();
+    let client = scene.s3(&scene.long_term());
+    let listed = async || {
+        let page = client.list_object_versions().bucket("docs").send().await;
+        let versions = page.unwrap().versions.unwrap_or_default().into_iter();
+        let told = versions.map(|version| {
+            let id = version.version_id.unwrap();
+            (version.key.unwrap(), id, version.is_latest.unwrap())
+        });
+        told.collect::<Vec<_>>()
+    };
+    let read = async |key: &str, version: &str| {
+        let get = client.get_object().bucket("docs").key(key);
+        let output = get.version_id(version).send().await?;
+        let id = output.version_id.clone();
+        let bytes = output.body.collect().await.unwrap().into_bytes();
+        Ok::<_, SdkError<GetObjectError>>((bytes, id))
+    };
+    let hello = ("hello.txt".to_owned(), "null".to_owned(), true);
+    assert_eq!(listed().await, std::slice::from_ref(&hello));
+    let (first, id) = read("hello.txt", "null").await.unwrap();
+    assert_eq!(id, None, "the bucket keeps no versions");
+    scene.docs.keep_versions();
+    assert_eq!(listed().await, [hello]);
+    scene.docs.put("hello.txt", "newer");
+    let now = listed().await;
+    assert_eq!(now.len(), 2, "{now:?}");
+    assert!(now[0].2 && now[0].1 != "null", "{now:?}");
+    assert!(!now[1].2 && now[1].1 == "null", "{now:?}");
+    let before = read("hello.txt", "null").await.unwrap();
+    assert_eq!(before, (first, Some("null".to_owned())));
+    let (bytes, id) = read("hello.txt", &now[0].1).await.unwrap();
+    assert_eq!((&bytes[..], id.as_ref()), (&b"newer"[..], Some(&now[0].1)));
+    assert!(refused(read("hello.txt", "none").await).is(404, "NoSuchVersion"));
 }
 
 #[tokio::test]
