@@ -174,8 +174,9 @@ fn a_crash_loses_neither_what_was_closed_nor_what_came_after() {
     scene.sandbox.faults().clear();
     scene.sandbox.faults().release();
     let again = scene.mount(&[]);
-    wait_until("both versions", || scene.bucket.keys().len() == 2);
-    assert!(scene.bucket.get("f").unwrap() == first);
+    wait_until("both versions", || {
+        scene.bucket.keys().len() == 2 && scene.bucket.get("f").unwrap() == first
+    });
     let keys = scene.bucket.keys();
     let other = keys.iter().find(|key| key.contains("(recovered ")).unwrap();
     assert!(scene.bucket.get(other).unwrap() == with(first, &[SECOND]));
