@@ -10,7 +10,7 @@ use crate::twins::Twins;
 fn a_copy_of_a_large_file_is_made_on_the_server() {
     let twins = Twins::new();
     std::fs::write(twins.source().join("large"), noise(3, 64 << 20)).unwrap();
-    twins.run("cp ../source/large large.bin; chmod 600 large.bin");
+    twins.run("cp ../source/large large.bin; chmod 600 large.bin; sync large.bin");
     twins.scene.sandbox.reset_counts();
     twins.run("cp --reflink=auto large.bin copy.bin");
     let counts = twins.scene.sandbox.counts();
