@@ -119,6 +119,99 @@ fn a_store_that_knows_no_copies_is_written_through_the_spool_and_asked_once() {
     assert_eq!(counts.of(Kind::UploadPartCopy), 1);
 }
 
+/// Copies would be objects without bytes.
+#[test]
+fn a_store_that_overlooks_what_is_to_be_copied_is_written_through_the_spool() {
+    let scene = Scene::new();
+    scene.sandbox.habits().adopt(Habit::CopiesArePuts);
+    works(&scene);
+    let counts = scene.sandbox.counts();
+    let asked = (counts.of(Kind::Copy), counts.of(Kind::UploadPartCopy));
+    assert_eq!(asked, (1, 0), "only the trial");
+}
+
+/// The store's habit comes up when it was tried already, as behind a proxy.
+#[test]
+fn a_copy_without_its_bytes_is_none_and_what_was_to_be_copied_stays() {
+    let scene = Scene::new();
+    let large = noise(3, 20 << 20);
+    scene.bucket.put("small", "small");
+    scene.bucket.put("large", large.clone());
+    let mount = scene.mount(&[]);
+    fs::write(mount.file("first"), "first").unwrap();
+    scene.sandbox.habits().adopt(Habit::CopiesArePuts);
+    for name in ["small", "first"] {
+        let moved = fs::rename(mount.file(name), mount.file("moved"));
+        assert_eq!(errno(moved), libc::EIO, "{}", mount.log());
+        assert_eq!(scene.bucket.get(name).unwrap(), name);
+    }
+    let file = OpenOptions::new().write(true).open(mount.file("large"));
+    let file = file.unwrap();
+    file.write_all_at(b"Z", 10 << 20).unwrap();
+    file.sync_all().unwrap();
+    let mut poked = large;
+    poked[10 << 20] = b'Z';
+    assert!(scene.bucket.get("large").unwrap() == poked);
+}
+
+#[test]
+fn a_store_whose_conditions_find_no_objects_in_parts_is_checked_before() {
+    let scene = Scene::new();
+    scene.sandbox.habits().adopt(Habit::MatchMissesParts);
+    works(&scene);
+    // Somebody else's change is seen all the same.
+    let mount = scene.mount(&[]);
+    fs::write(mount.file("f"), noise(5, 20 << 20)).unwrap();
+    let file = OpenOptions::new().write(true).open(mount.file("f"));
+    let file = file.unwrap();
+    file.write_all_at(b"Z", 10 << 20).unwrap();
+    scene.bucket.put("f", "theirs");
+    assert_eq!(errno(file.sync_all()), libc::ESTALE);
+    assert_eq!(scene.bucket.get("f").unwrap(), "theirs");
+}
+
+#[test]
+fn a_directory_is_moved_where_listings_and_headers_tell_different_tags() {
+    let scene = Scene::new();
+    scene.sandbox.habits().adopt(Habit::ListTagsPartsItsOwn);
+    works(&scene);
+    let bytes = noise(6, 20 << 20);
+    let mut mount = scene.mount(&[]);
+    fs::create_dir(mount.file("from")).unwrap();
+    fs::write(mount.file("from/large"), &bytes).unwrap();
+    mount.signal(libc::SIGTERM);
+    assert!(mount.wait().success(), "{}", mount.log());
+    // One that knows it from a listing alone.
+    let mount = scene.mount(&[]);
+    assert_eq!(fs::read_dir(mount.file("from")).unwrap().count(), 1);
+    fs::rename(mount.file("from"), mount.file("to")).unwrap();
+    assert!(scene.bucket.get("to/large").unwrap() == bytes);
+    assert!(scene.bucket.get("from/large").is_none());
+    assert!(fs::read(mount.file("to/large")).unwrap() == bytes);
+}
+
+/// Ceph 16: neither is a condition looked at there, nor is told what was made.
+#[test]
+fn a_store_that_tells_no_tag_of_what_it_has_put_together_is_not_taken_to_check_conditions() {
+    let scene = Scene::new();
+    scene.sandbox.habits().adopt(Habit::ResultsCutShort);
+    let faults = scene.sandbox.faults();
+    faults.conditional_writes(ConditionalWrites::PutOnlyUnquoted);
+    scene.bucket.put("large", "small still");
+    let mount = scene.mount(&[]);
+    let mine = noise(7, 20 << 20);
+    let mut options = OpenOptions::new();
+    let file = options.write(true).truncate(true).open(mount.file("large"));
+    let file = file.unwrap();
+    file.write_all_at(&mine, 0).unwrap();
+    scene.bucket.put("large", "theirs");
+    assert_eq!(errno(file.sync_all()), libc::ESTALE, "{}", mount.log());
+    assert_eq!(scene.bucket.get("large").unwrap(), "theirs");
+    let keys = scene.bucket.keys();
+    let aside = keys.iter().find(|key| key.contains("(conflict ")).unwrap();
+    assert!(scene.bucket.get(aside).unwrap() == mine);
+}
+
 #[test]
 fn a_store_that_copies_parts_alone_copies_large_files_on_the_server() {
     let scene = Scene::new();

@@ -68,6 +68,8 @@ pub(crate) struct Conditions {
     conflicts: bool,
     /// The key is a directory that was never put, and is there all the same.
     implied: bool,
+    /// An `If-Match` finds no object in parts.
+    misses_parts: bool,
 }
 
 impl Conditions {
@@ -109,6 +111,7 @@ impl Conditions {
             must_be_new: if_none_match.is_some(),
             never: is_quoted && store == ConditionalWrites::PutOnlyUnquoted,
             implied: false,
+            misses_parts: exchange.misses_parts,
         })
     }
 
@@ -158,7 +161,8 @@ impl Conditions {
             ETagCondition::Any => true,
             ETagCondition::ETag(etag) => etag.value() == present.etag,
         };
-        if matches && !self.never {
+        let is_missed = self.misses_parts && present.etag.contains('-');
+        if matches && !self.never && !is_missed {
             Ok(())
         } else {
             Err(failed("If-Match"))

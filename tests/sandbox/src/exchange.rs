@@ -22,6 +22,8 @@ pub(crate) struct Exchange {
     pub(crate) completed_uploads: CompletedUploads,
     /// Whether a condition meets another write.
     pub(crate) conflicts: bool,
+    /// Whether `If-Match` finds no objects in parts.
+    pub(crate) misses_parts: bool,
     notes: Mutex<Notes>,
 }
 
@@ -59,6 +61,7 @@ impl Exchange {
             conditional_writes,
             completed_uploads,
             conflicts,
+            misses_parts: false,
             notes: Mutex::default(),
         }
     }

@@ -20,6 +20,7 @@ use crate::cloud::SharedCloud;
 use crate::counts::{Kind, Outcome, Ticket};
 use crate::exchange::Exchange;
 use crate::faults::Network;
+use crate::habits::Habit;
 use crate::query;
 use crate::receiving::Receiving;
 use crate::refusal::Refusal;
@@ -121,12 +122,14 @@ impl Front {
         let faults = &self.cloud.faults;
         let ticket = self.cloud.ledger.arrived(&call);
         let hits = faults.take(&call);
-        let exchange = Arc::new(Exchange::new(
+        let mut exchange = Exchange::new(
             call.kind,
             faults.conditional_writes_now(),
             faults.completed_uploads_now(),
             hits.conflict,
-        ));
+        );
+        exchange.misses_parts = self.cloud.habits.has(Habit::MatchMissesParts);
+        let exchange = Arc::new(exchange);
         let receiving = incoming.map(|incoming| {
             Receiving::new(
                 incoming,

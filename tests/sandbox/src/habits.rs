@@ -122,6 +122,10 @@ pub enum Habit {
     /// condition finds true; listings do not have it. And what is put there keeps no metadata:
     /// SeaweedFS 4.48.
     ImpliedMarkers,
+    /// Listings tell a tag of their own of an object in parts: Swift 2.38, of copies.
+    ListTagsPartsItsOwn,
+    /// `If-Match` never finds the tag of an object in parts: Swift 2.38, on DELETE.
+    MatchMissesParts,
     /// Storage classes, encryption and ACLs are overlooked: MinIO, s3s-fs, Garage.
     OverlooksOptions,
     /// `x-amz-expected-bucket-owner` is overlooked: SeaweedFS 4.48, Ceph.

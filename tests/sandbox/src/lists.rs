@@ -11,6 +11,7 @@ use s3s::dto::{
     ObjectStorageClass, Owner, Timestamp,
 };
 
+use crate::checksums::md5_hex;
 use crate::exchange::Exchange;
 use crate::habits::Habit;
 use crate::listing::{self, After, Entry, Query};
@@ -132,7 +133,12 @@ impl Operations {
                         .as_ref()
                         .map(|checksum| ChecksumType::from_static(checksum.type_name())),
                     key: Some(self.spell(key, url)),
-                    e_tag: Some(etag_of(&object)),
+                    e_tag: Some(match &object.etag {
+                        tag if tag.contains('-') && habits.has(Habit::ListTagsPartsItsOwn) => {
+                            ETag::Strong(md5_hex([tag]))
+                        }
+                        _ => etag_of(&object),
+                    }),
                     last_modified: self.listed_time(object.modified),
                     owner: owner.clone(),
                     size: i64::try_from(object.content.len()).ok(),
