@@ -5,6 +5,7 @@
 //! one byte, and is deleted at the end, whatever becomes of the rest. Some twenty requests, once a
 //! store.
 
+use std::collections::HashMap;
 use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
@@ -83,11 +84,40 @@ impl Probe<'_> {
         answered(self.delete(&Condition::Always).await)?;
         let found = self.conditions().await;
         let gone = self.delete(&Condition::Always).await;
-        let found = found?;
+        let mut found = found?;
+        found.marked = self.directories().await?;
         match gone {
             Err(failure) if failure.kind != Kind::NotFound => Err(failure),
             _ => Ok(found),
         }
+    }
+
+    /// Whether an object that stands for a directory keeps its metadata: SeaweedFS drops it. `None` if
+    /// none may be put.
+    async fn directories(&self) -> Result<Option<bool>, Failure> {
+        let key = format!("{}/", self.key);
+        let marked = Header {
+            metadata: HashMap::from([("mode".to_owned(), "16877".to_owned())]),
+            ..header()
+        };
+        let s3 = &self.lease.s3;
+        self.counts_put();
+        let nothing = Payload::Bytes(Bytes::new());
+        match s3.put(&key, &nothing, &marked, &Condition::Always).await {
+            Err(failure) if failure.kind == Kind::Untold => {}
+            put => {
+                if answered(put)?.is_none() {
+                    return Ok(None);
+                }
+            }
+        }
+        self.bucket.requests().head.fetch_add(1, Ordering::Relaxed);
+        let there = answered(s3.head(&key).await);
+        self.counts_delete();
+        let gone = answered(s3.delete(&key, &Condition::Always).await);
+        let facts = there?.and_then(|object| object.facts);
+        gone?;
+        Ok(facts.map(|facts| facts.posix.mode.is_some()))
     }
 
     async fn conditions(&self) -> Result<Support, Failure> {
@@ -291,10 +321,7 @@ impl Probe<'_> {
     }
 
     async fn delete(&self, condition: &Condition) -> Result<(), Failure> {
-        self.bucket
-            .requests()
-            .delete
-            .fetch_add(1, Ordering::Relaxed);
+        self.counts_delete();
         self.lease.s3.delete(self.key, condition).await
     }
 
@@ -310,6 +337,11 @@ impl Probe<'_> {
     async fn there(&self) -> Result<Object, Failure> {
         self.bucket.requests().head.fetch_add(1, Ordering::Relaxed);
         self.lease.s3.head(self.key).await
+    }
+
+    fn counts_delete(&self) {
+        let requests = self.bucket.requests();
+        requests.delete.fetch_add(1, Ordering::Relaxed);
     }
 
     fn counts_put(&self) {

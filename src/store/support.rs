@@ -93,6 +93,8 @@ pub(crate) struct Support {
     pub(crate) copies: Ability,
     /// UploadPartCopy.
     pub(crate) part_copies: Ability,
+    /// Whether objects that stand for directories keep their metadata, if that is known.
+    pub(crate) marked: Option<bool>,
     /// The most parts of an upload, if that is known.
     pub(crate) parts: Option<u32>,
 }
@@ -111,6 +113,7 @@ impl Support {
         source: SourceMatch::All,
         copies: Ability::Yes,
         part_copies: Ability::Yes,
+        marked: Some(true),
         parts: Some(MOST_PARTS),
     };
 
@@ -127,6 +130,7 @@ impl Support {
         source: SourceMatch::All,
         copies: Ability::Untried,
         part_copies: Ability::Untried,
+        marked: None,
         parts: None,
     };
 
@@ -213,6 +217,12 @@ impl Bucket {
             match self.probe(&Asker::nobody(), &name).await {
                 Ok(support) => {
                     tracing::info!("conditional writes at this store: {support}");
+                    if support.marked == Some(false) {
+                        tracing::warn!(
+                            "this store keeps no metadata of objects whose names end with a slash: \
+                             modes, owners and times of directories are lost when they are forgotten"
+                        );
+                    }
                     self.learn(|known| *known = support);
                 }
                 Err(error) => {

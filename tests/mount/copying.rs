@@ -434,6 +434,7 @@ fn directories_that_the_store_only_implies_are_renamed_and_changed() {
     assert!(!keys.iter().any(|key| key.starts_with("made/")), "{keys:?}");
     assert_eq!(mount.status(&scene)["conditional_writes"], "all");
     assert!(!mount.log().contains("does not know its own tags"));
+    assert!(mount.log().contains("times of directories are lost"));
     fs::remove_dir(mount.file("gone")).unwrap();
     assert!(fs::metadata(mount.file("gone")).is_err());
 }
