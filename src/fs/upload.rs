@@ -43,8 +43,20 @@ impl FileSystem {
         self.ahead_is_done(draft).await;
         // What has left the spool is in the parts, and nowhere else.
         let is_needed = draft.state().needs_upload();
-        let copies = !snapshot.carried && self.bucket.support().copies != Ability::No;
-        let source = copied(snapshot).filter(|_| copies);
+        let mut copies = self.bucket.support().copies;
+        if copies == Ability::Untried
+            && let Some(source) = copied(snapshot)
+        {
+            // With a session, the store can be tried.
+            let _ = self.bucket.head(asker, &source.key).await;
+            copies = self.bucket.find_out().await.copies;
+        }
+        let source = copied(snapshot).filter(|source| match copies {
+            // A store that overlooks what is to be copied would leave nothing of a copy onto itself.
+            Ability::Untried => source.key != snapshot.key,
+            copies => copies == Ability::Yes,
+        });
+        let source = source.filter(|_| !snapshot.carried);
         let in_parts = source.is_none() && (snapshot.delta.size() > SINGLE || is_needed);
         let unused = if in_parts {
             None

@@ -46,6 +46,8 @@ pub(crate) struct Bucket {
     dialect: Arc<Dialect>,
     pub(super) support: RwLock<Support>,
     pub(super) finding: OnceCell<()>,
+    /// When that has failed last.
+    pub(super) not_found_out: Mutex<Option<Instant>>,
     /// It is AWS itself, of which everything is known.
     pub(super) is_aws: bool,
 }
@@ -102,6 +104,7 @@ impl Bucket {
             support: RwLock::new(support),
             is_aws: support.known,
             finding: OnceCell::new(),
+            not_found_out: Mutex::default(),
         }
     }
 

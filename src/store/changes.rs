@@ -48,9 +48,10 @@ impl Bucket {
         header: &Header,
         condition: &Condition,
     ) -> Result<String, StoreError> {
+        let mut is_refused = false;
         loop {
             let support = self.find_out().await;
-            let holds = support.holds_on_put(condition);
+            let holds = !is_refused && support.holds_on_put(condition);
             let (checked, sent) = divided(&support, holds, condition);
             let sent = support.spell(&sent);
             let put = gated!(self, asker, Action::Write, key, put, |lease| async {
@@ -58,11 +59,14 @@ impl Bucket {
                 lease.s3.put(key, payload, header, &sent).await
             });
             match put {
-                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
-                    self.learn(|support| match sent {
+                // It may be something else that it does not know.
+                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => is_refused = true,
+                Ok(put) if is_refused => {
+                    self.learn(|support| match condition {
                         Condition::Absent => support.put_absent = false,
                         _ => support.put_match = Match::No,
                     });
+                    return Ok(put);
                 }
                 Err(StoreError::Changed) if self.overlooks(asker, key, &sent, condition).await => {}
                 Err(StoreError::Changed) if self.is_as_wanted(asker, key, condition).await => {
@@ -111,21 +115,49 @@ impl Bucket {
         parts: &[Stored],
         condition: &Condition,
     ) -> Result<String, StoreError> {
+        let mut is_refused = false;
         loop {
             let support = self.find_out().await;
-            let (checked, sent) = divided(&support, support.complete, condition);
+            let holds = !is_refused && support.complete;
+            let (checked, sent) = divided(&support, holds, condition);
             let completed = gated!(self, asker, Action::Write, key, put, |lease| async {
                 self.check(lease, key, &checked).await?;
                 lease.s3.complete(key, upload, parts, &sent).await
             });
             match completed {
-                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
+                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => is_refused = true,
+                Ok(completed) if is_refused => {
                     self.learn(|support| support.complete = false);
+                    return Ok(completed);
+                }
+                // Ceph says of an upload that is gone that it is being put together, and says so for
+                // ever (500 InternalError, seen in the tests of its own S3 suite).
+                Err(error @ StoreError::Busy(_)) if !self.is_aws => {
+                    let number = parts.first().map_or(1, |part| part.number);
+                    return match self.part_size(asker, key, upload, number).await {
+                        Err(gone @ StoreError::NoUpload(_)) => Err(gone),
+                        _ => Err(error),
+                    };
                 }
                 Err(StoreError::Changed) if self.overlooks(asker, key, &sent, condition).await => {}
                 completed => return completed,
             }
         }
+    }
+
+    /// How many bytes a part has, by the list of parts; `None` if that does not say.
+    ///
+    /// Errors: [`StoreError::NoUpload`] if the upload is gone.
+    pub(super) async fn part_size(
+        &self,
+        asker: &Asker,
+        key: &str,
+        upload: &str,
+        number: i32,
+    ) -> Result<Option<u64>, StoreError> {
+        gated!(self, asker, Action::Write, key, list, |lease| lease
+            .s3
+            .part_size(key, upload, number))
     }
 
     /// Throws an upload away.
@@ -147,17 +179,21 @@ impl Bucket {
         key: &str,
         condition: &Condition,
     ) -> Result<(), StoreError> {
+        let mut is_refused = false;
         loop {
             let support = self.find_out().await;
-            let (checked, sent) = divided(&support, support.delete, condition);
+            let holds = !is_refused && support.delete;
+            let (checked, sent) = divided(&support, holds, condition);
             let deleted = gated!(self, asker, Action::Delete, key, delete, |lease| async {
                 self.check(lease, key, &checked).await?;
                 lease.s3.delete(key, &sent).await
             });
             match deleted {
                 Err(StoreError::NotFound) => return Ok(()),
-                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
+                Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => is_refused = true,
+                Ok(()) if is_refused => {
                     self.learn(|support| support.delete = false);
+                    return Ok(());
                 }
                 Err(StoreError::Changed) if self.overlooks(asker, key, &sent, condition).await => {}
                 Err(StoreError::Changed) if self.is_as_wanted(asker, key, condition).await => {

@@ -10,6 +10,7 @@ use std::sync::atomic::Ordering;
 use super::StoreError;
 use super::bucket::Bucket;
 use super::changes::{divided, gated};
+use super::failure::{Failure, Kind};
 use super::support::{Ability, SourceMatch, is_in_parts};
 use super::verdict::Action;
 use super::write::{Condition, Header, Source};
@@ -48,6 +49,14 @@ impl Bucket {
             }
             copied => copied,
         };
+        let is_new = self.support().part_copies == Ability::Untried;
+        let copied = match copied {
+            Ok(_) if is_new && self.is_cut(asker, place, range).await => {
+                let text = "the store has not copied what was asked for";
+                Err(StoreError::Unsupported(text.to_owned()))
+            }
+            copied => copied,
+        };
         match &copied {
             Ok(_) => self.learn(|support| support.part_copies = Ability::Yes),
             Err(StoreError::Unsupported(_)) => self.learn(|support| {
@@ -58,6 +67,19 @@ impl Bucket {
             Err(_) => {}
         }
         copied
+    }
+
+    /// Whether a part that was copied has another size than it is to have. The first one is looked at
+    /// before anything is put together of such parts.
+    async fn is_cut(&self, asker: &Asker, place: Place<'_>, range: &Range<u64>) -> bool {
+        let Place {
+            key,
+            upload,
+            number,
+        } = place;
+        let size = self.part_size(asker, key, upload, number).await;
+        let length = range.end - range.start;
+        size.is_ok_and(|size| size.is_some_and(|size| size != length))
     }
 
     async fn copy_part_as(
@@ -93,10 +115,12 @@ impl Bucket {
         header: &Header,
         condition: &Condition,
     ) -> Result<String, StoreError> {
+        let mut is_refused = false;
         loop {
             let support = self.find_out().await;
             let relies = support.holds_on_source(&source.etag);
-            let (checked, sent) = divided(&support, support.copy, condition);
+            let holds = !is_refused && support.copy;
+            let (checked, sent) = divided(&support, holds, condition);
             let conditions = (&checked, &sent);
             let copied = self.copy_as(asker, (source, relies), key, header, conditions);
             let copied = match copied.await {
@@ -128,13 +152,16 @@ impl Bucket {
                 }
                 Err(StoreError::Unsupported(_)) if self.may_go_without(&sent) => {
                     // It may be the condition that it does not know.
-                    self.learn(|support| support.copy = false);
+                    is_refused = true;
                     continue;
                 }
                 copied => copied,
             };
             match &copied {
-                Ok(_) => self.learn(|support| support.copies = Ability::Yes),
+                Ok(_) => self.learn(|support| {
+                    support.copies = Ability::Yes;
+                    support.copy &= !is_refused;
+                }),
                 Err(StoreError::Unsupported(_)) => self.learn(|support| {
                     if support.copies == Ability::Untried {
                         support.copies = Ability::No;
@@ -163,8 +190,23 @@ impl Bucket {
                 && let Err(changed) = self.check(lease, &source.key, &unsent).await
             {
                 // Of which version this is a copy, nobody knows.
-                lease.s3.delete(key, &Condition::Is(copied)).await?;
-                return Err(changed);
+                let taken_back = divided(
+                    &self.support(),
+                    self.support().delete,
+                    &Condition::Is(copied),
+                );
+                return Err(match lease.s3.delete(key, &taken_back.1).await {
+                    Ok(()) => changed,
+                    Err(failure) => Failure {
+                        // It is not to be taken for what was meant.
+                        kind: Kind::Other,
+                        text: format!(
+                            "what was copied changed meanwhile, and the copy cannot be taken back: {}",
+                            failure.text
+                        ),
+                        ..failure
+                    },
+                });
             }
             Ok(copied)
         })

@@ -240,14 +240,19 @@ impl Probe<'_> {
         }];
         let complete = async |condition: &Condition| {
             self.counts_put();
-            let completed = s3.complete(self.key, upload, &parts, condition).await;
-            self.acted(completed).await
+            s3.complete(self.key, upload, &parts, condition).await
         };
-        if let Some(etag) = complete(&never()).await? {
+        let refused = complete(&never()).await;
+        let is_kept = matches!(&refused, Err(failure) if failure.kind == Kind::Changed);
+        if let Some(etag) = self.acted(refused).await? {
             return Ok(Some(etag));
         }
-        if tag::is_strong(etag)
-            && let Some(etag) = complete(&Condition::Is(etag.to_owned())).await?
+        // Any other refusal says nothing of the condition.
+        if is_kept
+            && tag::is_strong(etag)
+            && self.there().await?.etag == etag
+            && let completed = complete(&Condition::Is(etag.to_owned())).await
+            && let Some(etag) = self.acted(completed).await?
         {
             found.complete = true;
             return Ok(Some(etag));

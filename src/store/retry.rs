@@ -53,24 +53,13 @@ const PASSING: [&str; 22] = [
     "TooManyRequests",
 ];
 
-/// Codes of 409 that say something about what is there, and say it again.
-const LASTING_CONFLICTS: [&str; 8] = [
-    "BucketAlreadyExists",
-    "BucketNotEmpty",
-    "InvalidBucketState",
-    "InvalidObjectState",
-    "KeyAlreadyExists",
-    "ObjectAlreadyInActiveTierError",
-    "XMinioObjectExistsAsDirectory",
-    "XMinioParentIsObject",
-];
-
 /// Whether a refusal may be over a moment later, without anybody doing anything.
 pub(super) fn passes(status: u16, code: &str) -> bool {
     match status {
         _ if PASSING.contains(&code) => true,
-        // Answers to 409 without a body are those to HEAD.
-        409 => !LASTING_CONFLICTS.contains(&code),
+        // Without a body they are answers to HEAD. Most of those with one say what is there, and say
+        // it again.
+        409 => code.is_empty() || code.contains("Conflict") || code.contains("Aborted"),
         408 | 425 | 429 => true,
         // Not implemented, not this version of HTTP: those do not pass.
         501 | 505 => false,

@@ -261,8 +261,8 @@ impl S3 {
                         (None, Some(_)) => told,
                         (None, None) => continue,
                     },
-                    // Who may read need not be allowed to list.
-                    Err(failure) if failure.kind != Kind::NotFound && told.object().is_some() => {
+                    // Who may read need not be allowed to list, and a listing may come behind.
+                    Err(failure) if told.object().is_some() => {
                         tracing::debug!("{key}: {}", failure.text);
                         told
                     }
@@ -326,8 +326,9 @@ impl S3 {
             Ok(output) => {
                 let size = match &output.content_range {
                     Some(range) => told::total(range).and_then(|total| i64::try_from(total).ok()),
-                    // The range was overlooked: this is the length of all of it.
-                    None => output.content_length,
+                    // The range was overlooked: this is the length of all of it. Of one byte, it may be
+                    // that of the range.
+                    None => output.content_length.filter(|length| *length != 1),
                 };
                 let (modified, etag) = (output.last_modified, output.e_tag.clone());
                 let facts = facts!(output);

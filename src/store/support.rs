@@ -13,7 +13,7 @@
 use std::fmt;
 use std::io::Write as _;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +27,9 @@ const REVISION: u32 = 3;
 
 /// How long it is remembered: a store may be another version one day, and a proxy be gone.
 const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);
+
+/// How long nothing is tried again after that has failed for the moment.
+const AGAIN: Duration = Duration::from_secs(30);
 
 /// The most parts of an upload at AWS, and everywhere else
 /// (docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html).
@@ -127,7 +130,7 @@ impl Support {
         copy: false,
         delete: false,
         in_parts: true,
-        source: SourceMatch::All,
+        source: SourceMatch::No,
         copies: Ability::Untried,
         part_copies: Ability::Untried,
         marked: None,
@@ -204,14 +207,18 @@ impl Bucket {
     /// Finds out what the store honours, once, before anything is written. What cannot be found
     /// out is not relied on.
     pub(crate) async fn find_out(&self) -> Support {
-        if self.finding.initialized() || self.support().known {
+        let is_early = || {
+            let failed = *self.not_found_out.lock();
+            failed.is_some_and(|failed| failed.elapsed() < AGAIN)
+        };
+        if self.finding.initialized() || self.support().known || is_early() {
             return self.support();
         }
         let (_, remembered) = self.probing();
-        let found = self.finding.get_or_init(async || {
+        let found = self.finding.get_or_try_init(async || {
             if let Some(support) = remembered.as_deref().and_then(recall) {
                 *self.support.write() = support;
-                return;
+                return Ok(());
             }
             let name = self.probe_key();
             match self.probe(&Asker::nobody(), &name).await {
@@ -227,10 +234,19 @@ impl Bucket {
                 }
                 Err(error) => {
                     tracing::info!("what the store honours cannot be found out: {error}");
+                    if matches!(error, StoreError::Session(_)) {
+                        return Err(());
+                    }
+                    if passes(&error) {
+                        *self.not_found_out.lock() = Some(Instant::now());
+                        return Err(());
+                    }
                 }
             }
+            Ok(())
         });
-        found.await;
+        // Without it, everything is checked before it is sent.
+        let _ = found.await;
         self.support()
     }
 
@@ -289,6 +305,18 @@ impl Bucket {
         support.put_match = next;
         true
     }
+}
+
+/// Whether trying a store has failed for something that has nothing to do with it, or was met by
+/// another trial.
+fn passes(error: &StoreError) -> bool {
+    matches!(
+        error,
+        StoreError::Busy(_)
+            | StoreError::Unreachable { .. }
+            | StoreError::Garbled(_)
+            | StoreError::Changed
+    )
 }
 
 fn random() -> u64 {

@@ -9,12 +9,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use aws_sdk_s3::config::timeout::TimeoutConfig;
+use aws_sdk_s3::error::SdkError;
+use aws_sdk_s3::operation::list_parts::ListPartsError;
 use aws_sdk_s3::primitives::{ByteStream, Length};
 use aws_sdk_s3::types::{
     CompletedMultipartUpload, CompletedPart, MetadataDirective, Part, ServerSideEncryption,
     StorageClass,
 };
-use aws_smithy_runtime_api::client::orchestrator::HttpRequest;
+use aws_smithy_runtime_api::client::orchestrator::{HttpRequest, HttpResponse};
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
@@ -332,23 +334,14 @@ impl S3 {
         size: u64,
         untold: Failure,
     ) -> Result<String, Failure> {
-        let request = self.client.list_parts().bucket(&*self.bucket).key(key);
-        let answer = request
-            .upload_id(upload)
-            .part_number_marker((number - 1).to_string())
-            .max_parts(1)
-            .set_request_payer(self.payer())
-            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
-            .send()
-            .await;
-        let Ok(answer) = answer else {
+        let Ok(parts) = self.parts_from(key, upload, number).await else {
             return Err(untold);
         };
         let is_it = |part: &Part| {
             part.part_number == Some(number)
                 && part.size.and_then(|size| u64::try_from(size).ok()) == Some(size)
         };
-        let part = answer.parts.unwrap_or_default().into_iter().find(is_it);
+        let part = parts.into_iter().find(is_it);
         let told = part.and_then(|part| part.e_tag);
         told.filter(|etag| tag::read(Some(etag)).is_some())
             .ok_or(untold)
@@ -387,13 +380,53 @@ impl S3 {
             .config_override(self.timing(on_the_server()))
             .send()
             .await
-            .map_err(|error| Failure::read_copy(self.generation, &error).of_part(number, &error))?;
-        let told = answer.copy_part_result.and_then(|part| part.e_tag);
+            .map_err(|error| Failure::read_copy(self.generation, &error).of_part(number, &error));
         // A store that overlooks what is to be copied has taken a part without bytes.
-        self.part_tagged(number, told).map_err(|failure| Failure {
-            kind: Kind::Unsupported,
-            ..failure
-        })
+        let no_copy = |failure: Failure| match failure.kind {
+            Kind::Untold => Failure {
+                kind: Kind::Unsupported,
+                ..failure
+            },
+            _ => failure,
+        };
+        let told = answer.map_err(no_copy)?.copy_part_result;
+        let tag = self.part_tagged(number, told.and_then(|part| part.e_tag));
+        tag.map_err(no_copy)
+    }
+
+    /// How many bytes a part has by the list of parts; `None` if that does not say.
+    ///
+    /// Errors: [`Kind::NoUpload`] if the upload is gone.
+    pub(crate) async fn part_size(
+        &self,
+        key: &str,
+        upload: &str,
+        number: i32,
+    ) -> Result<Option<u64>, Failure> {
+        let parts = self.parts_from(key, upload, number).await;
+        let parts = parts.map_err(|error| Failure::read(self.generation, &error))?;
+        let part = parts
+            .into_iter()
+            .find(|part| part.part_number == Some(number));
+        Ok(part.and_then(|part| part.size.and_then(|size| u64::try_from(size).ok())))
+    }
+
+    async fn parts_from(
+        &self,
+        key: &str,
+        upload: &str,
+        number: i32,
+    ) -> Result<Vec<Part>, SdkError<ListPartsError, HttpResponse>> {
+        let request = self.client.list_parts().bucket(&*self.bucket).key(key);
+        let answer = request
+            .upload_id(upload)
+            .part_number_marker((number - 1).to_string())
+            .max_parts(1)
+            .set_request_payer(self.payer())
+            .set_expected_bucket_owner(self.settings.expected_bucket_owner.clone())
+            .send()
+            .await?;
+        Ok(answer.parts.unwrap_or_default())
     }
 
     /// Puts the parts together. Returns the object's tag.

@@ -13,6 +13,9 @@ use quick_xml::events::{BytesRef, Event};
 
 use super::Flaw;
 
+/// How deep elements may be nested: those that are read are three deep.
+const DEEPEST: usize = 16;
+
 /// A text of the document without its escapes: UTF-8, if the store keeps to the rules.
 pub(super) type Text = Vec<u8>;
 
@@ -139,6 +142,9 @@ struct Reading {
 impl Reading {
     fn open(&mut self, name: &[u8]) -> Result<(), Flaw> {
         let name = String::from_utf8_lossy(name).into_owned();
+        if self.path.len() >= DEEPEST {
+            return Err(Flaw::Broken("its elements are nested too deep".to_owned()));
+        }
         if self.path.is_empty() {
             match name.as_str() {
                 _ if self.is_over => {

@@ -202,14 +202,13 @@ impl S3 {
         let mut named = self.read_names(query, document).await?;
         let before = query.after.as_ref();
         let mut sequence = before.map_or_else(Sequence::default, |cursor| cursor.sequence.clone());
-        let has_told = !named.is_empty();
         sequence
             .follow(&mut named.keys, &mut named.prefixes)
             .map_err(flawed)?;
         let marker = document.next_marker.as_ref();
         let marker = marker.map(|text| self.marker(text, &sequence));
         let from = Place::behind(document, marker, sequence.last()).map_err(flawed)?;
-        let stands_still = has_told || before.map(|cursor| &cursor.from) == from.as_ref();
+        let stands_still = before.map(|cursor| &cursor.from) == from.as_ref();
         if from.is_some() && named.is_empty() && stands_still {
             return Err(flawed(Flaw::Standstill));
         }

@@ -97,9 +97,7 @@ impl Sequence {
             return self.follow_nothing();
         }
         let names = keys.iter().map(|(key, _)| key).chain(prefixes.iter());
-        if self.circle.closes(names) {
-            return Err(Flaw::Standstill);
-        }
+        let page = Circle::hash(names);
         self.keep_to(|order| {
             keys.is_sorted_by(|(a, _), (b, _)| order(a, b).is_le())
                 && prefixes.is_sorted_by(|a, b| order(a, b).is_le())
@@ -124,7 +122,11 @@ impl Sequence {
             });
         }
         if keys.is_empty() && prefixes.is_empty() {
+            // Such as the same folded name, of a store that folds a page at a time.
             return self.follow_nothing();
+        }
+        if self.circle.closes(page) {
+            return Err(Flaw::Standstill);
         }
         self.empty = 0;
         self.key = last_key.or(self.key.take());
@@ -154,10 +156,13 @@ struct Circle {
 }
 
 impl Circle {
-    fn closes<'a>(&mut self, names: impl Iterator<Item = &'a String>) -> bool {
+    fn hash<'a>(names: impl Iterator<Item = &'a String>) -> u64 {
         let mut hasher = DefaultHasher::new();
         names.for_each(|name| name.hash(&mut hasher));
-        let page = hasher.finish();
+        hasher.finish()
+    }
+
+    fn closes(&mut self, page: u64) -> bool {
         if self.waited_for == Some(page) {
             return true;
         }
