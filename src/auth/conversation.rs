@@ -80,10 +80,11 @@ impl Conversation<'_> {
                     // Before it is sent: whoever waits for the answer may go meanwhile.
                     self.spent.add(serial, &code, self.clock.now());
                     let answer = trade(code.clone()).await;
-                    if answer
-                        .as_ref()
-                        .is_err_and(|error| !error.may_have_spent_it())
-                    {
+                    // A machine gives the same code again until its device has another.
+                    let is_to_be_kept = self.request.panel.is_machine()
+                        && matches!(answer, Err(StsError::WrongCode));
+                    let is_unspent = |error: &StsError| !error.may_have_spent_it();
+                    if !is_to_be_kept && answer.as_ref().is_err_and(is_unspent) {
                         self.spent.remove(serial, &code);
                     }
                     match answer {

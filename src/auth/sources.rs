@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use super::identity::{Identity, Origin, WebToken};
 use super::sso;
+use crate::home;
 
 /// Which files there are, and what each of them was at a moment: `None` if it was not there.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -46,25 +47,19 @@ fn mark(path: PathBuf) -> Option<Mark> {
 /// The AWS configuration (docs.aws.amazon.com/sdkref/latest/guide/file-location.html), and what else
 /// the identity's keys are made of.
 fn paths(identity: &Identity) -> Vec<PathBuf> {
-    let home = std::env::var_os("HOME")
-        .map(PathBuf::from)
-        .unwrap_or_default();
-    let file = |variable: &str, usual: &str| match std::env::var_os(variable) {
-        Some(path) if !path.is_empty() => match PathBuf::from(&path).strip_prefix("~") {
-            Ok(below) => home.join(below),
-            Err(_) => PathBuf::from(path),
-        },
-        _ => home.join(usual),
+    let file = |variable: &str, usual: &str| {
+        let named = std::env::var(variable).ok().filter(|path| !path.is_empty());
+        home::expanded(named.as_deref().unwrap_or(usual))
     };
     let mut paths = vec![
-        file("AWS_CONFIG_FILE", ".aws/config"),
-        file("AWS_SHARED_CREDENTIALS_FILE", ".aws/credentials"),
+        file("AWS_CONFIG_FILE", "~/.aws/config"),
+        file("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials"),
     ];
     match &identity.origin {
         Origin::WebIdentity {
             token: WebToken::File(path),
             ..
-        } => paths.push(PathBuf::from(path)),
+        } => paths.push(home::expanded(path)),
         Origin::Sso(profile) => paths.extend(sso::token_file(profile)),
         _ => {}
     }

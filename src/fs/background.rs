@@ -71,9 +71,9 @@ const THUMBNAIL: &str = "thumbnail";
 /// KDE's workers, which all have one name and do what the plugin does that is their first argument.
 const WORKERS: [&str; 3] = ["kioworker", "kioslave5", "kioslave"];
 
-/// The plugin that reads files for a person, in Dolphin and in dialogs: `kio_file.so`, `file.so` before
-/// KDE Frameworks 6.
-const FILES: &str = "file.so";
+/// The plugins that read files for a person, in Dolphin and in dialogs: `kio_file.so` and `kio_archive.so`,
+/// without `kio_` before KDE Frameworks 6.
+const FILES: [&str; 2] = ["file.so", "archive.so"];
 
 /// Whether a program works for nobody in particular.
 ///
@@ -96,7 +96,7 @@ pub(super) fn is_background(kept: &str, command: impl FnOnce() -> Vec<u8>) -> bo
     let mut has_word =
         |of: &dyn Fn(&str) -> bool| words.any(|word| std::str::from_utf8(word).is_ok_and(of));
     match is_worker {
-        true => !has_word(&|word| word.ends_with(FILES)),
+        true => !has_word(&|word| FILES.iter().any(|plugin| word.ends_with(plugin))),
         // The name was cut: the whole of it is that of the program, or of the script that it runs.
         false => has_word(&|word| {
             let name = word.rsplit('/').next().unwrap_or_default();
@@ -167,6 +167,7 @@ mod tests {
         let plugins = "/usr/lib/x86_64-linux-gnu/qt6/plugins/kf6/kio";
         for (plugin, expected) in [
             ("kio_file.so", false),
+            ("kio_archive.so", false),
             ("kio_trash.so", true),
             ("thumbnail.so", true),
         ] {

@@ -319,6 +319,11 @@ impl FileSystem {
         self.asides.lock().clone()
     }
 
+    /// Whether somebody has a file open here.
+    pub(crate) fn has_open_files(&self) -> bool {
+        self.files.lock().any(|_| true)
+    }
+
     /// How much is not done yet: files that are not stored as they are now, also those that are
     /// open still, objects that are to be deleted, directories that are to be renamed.
     pub(crate) fn unsaved(&self) -> usize {

@@ -50,6 +50,10 @@ pub(crate) async fn run(
 ) -> Result<(), MountError> {
     let outcome = mount(args, env, background).await;
     if let Err(error) = &outcome {
+        if background {
+            // Standard error leads nowhere by now.
+            tracing::error!("{error}");
+        }
         let _ = sd_notify::notify(&[NotifyState::Status(&error.to_string())]);
     }
     outcome

@@ -135,7 +135,14 @@ impl Mounted {
         let mut ended = self.ended.clone();
         let ending = ended.wait_for(|ended| *ended);
         let has_ended = tokio::time::timeout(LETTING_GO, ending).await.is_ok();
-        let users = if has_ended { None } else { self.users().await };
+        // Looking for them takes a while, and the kernel may let go meanwhile.
+        let users = match has_ended {
+            true => None,
+            false => tokio::select! {
+                _ = ended.wait_for(|ended| *ended) => None,
+                users = self.users() => users,
+            },
+        };
         self.last_words().await?;
         self.is_taken_down.send_replace(true);
         Ok(users)
@@ -145,14 +152,22 @@ impl Mounted {
     async fn detach(&self) -> Result<(), MountError> {
         let mountpoint = self.mountpoint.clone();
         // What is there now may be somebody else's, mounted after this one was taken away.
-        if place::device(&mountpoint) != self.device {
-            return Ok(());
-        }
+        let is_there = place::device(&mountpoint) == self.device;
         let device = self.device.clone();
         let detached = tokio::task::spawn_blocking(move || {
-            place::detach(&mountpoint)?;
-            // Made by `mount --bind`, and dead when this process has ended.
-            for place in device.map_or_else(Vec::new, |device| own_places(&device)) {
+            if is_there {
+                place::detach(&mountpoint)?;
+            }
+            // Made by `mount --bind`, or moved along with a directory, and dead when this process has
+            // ended.
+            for place in device
+                .clone()
+                .map_or_else(Vec::new, |device| own_places(&device))
+            {
+                if place::device(&place) != device {
+                    tracing::warn!("{}: something else is mounted over it", place.display());
+                    continue;
+                }
                 if let Err(error) = place::detach(&place) {
                     tracing::warn!("{error}");
                 }
@@ -177,9 +192,12 @@ impl Mounted {
         // mount, and is no process, only root makes.
         let sees_all = nix::unistd::geteuid().is_root();
         let is_ours_alone = self.config.allow == Allow::Owner;
+        // Copies of the mount in other namespaces are no use of it.
+        let is_open = self.fs.has_open_files();
         match (sees_all, is_ours_alone, holders.namespaces.as_slice()) {
-            (true, _, [_, ..]) => None,
-            (false, true, _) => None,
+            (true, _, [_, ..]) | (false, true, _) => {
+                is_open.then(|| "a program that cannot be looked at".to_owned())
+            }
             (true, ..) => Some("the kernel (a loop device or an overlay)".to_owned()),
             (false, ..) => Some("a program of another user".to_owned()),
         }
@@ -266,7 +284,16 @@ impl Mounted {
             signal = signals.next() => {
                 tracing::info!("{signal}: unmounting {}", self.place());
                 tokio::select! {
-                    outcome = self.unmount() => outcome.map(drop),
+                    outcome = self.unmount() => outcome.map(|users| {
+                        let place = self.place();
+                        match users {
+                            Some(users) => tracing::warn!(
+                                "{place} is unmounted; {users} still has files open there, and \
+                                 everything fails that is done with them from now on"
+                            ),
+                            None => tracing::info!("{place} is unmounted"),
+                        }
+                    }),
                     _ = signals.next_that_hurries() => {
                         // Nothing is left behind that answers nobody, or that nobody may see.
                         let _ = self.detach().await;

@@ -58,6 +58,8 @@ impl Bucket {
             copied => copied,
         };
         match &copied {
+            // The whole of an object would be copied by a store that overlooks the range, too.
+            Ok(_) if is_new && range.start == 0 => {}
             Ok(_) => self.learn(|support| support.part_copies = Ability::Yes),
             Err(StoreError::Unsupported(_)) => self.learn(|support| {
                 if support.part_copies == Ability::Untried {
@@ -189,13 +191,20 @@ impl Bucket {
             if source.key != key
                 && let Err(changed) = self.check(lease, &source.key, &unsent).await
             {
+                if !matches!(changed.kind, Kind::Changed | Kind::NotFound) {
+                    // Nobody knows, and whoever asks again recognises the copy.
+                    return Err(changed);
+                }
                 // Of which version this is a copy, nobody knows.
-                let taken_back = divided(
-                    &self.support(),
-                    self.support().delete,
-                    &Condition::Is(copied),
-                );
-                return Err(match lease.s3.delete(key, &taken_back.1).await {
+                let support = self.support();
+                let copy = Condition::Is(copied);
+                let (checked, sent) = divided(&support, support.delete, &copy);
+                let is_ours = self.check(lease, key, &checked).await;
+                let taken_back = match is_ours {
+                    Ok(()) => lease.s3.delete(key, &sent).await,
+                    is_ours => is_ours,
+                };
+                return Err(match taken_back {
                     Ok(()) => changed,
                     Err(failure) => Failure {
                         // It is not to be taken for what was meant.

@@ -200,6 +200,10 @@ impl Probe<'_> {
             None => found.source = SourceMatch::All,
             Some(etag) => (found.source, now) = (SourceMatch::No, etag),
         }
+        match self.copy(&now, &Condition::Absent).await {
+            Err(failure) if failure.kind == Kind::Changed => {}
+            copied => return Ok(self.acted(copied).await?.unwrap_or(now)),
+        }
         if self.keeps(self.copy(&now, &never()).await)?
             && let copied = self.copy(&now, &Condition::Is(now.clone())).await
             && let Some(etag) = self.acted(copied).await?
@@ -242,14 +246,16 @@ impl Probe<'_> {
             self.counts_put();
             s3.complete(self.key, upload, &parts, condition).await
         };
-        let refused = complete(&never()).await;
-        let is_kept = matches!(&refused, Err(failure) if failure.kind == Kind::Changed);
-        if let Some(etag) = self.acted(refused).await? {
-            return Ok(Some(etag));
+        for condition in [never(), Condition::Absent] {
+            let refused = complete(&condition).await;
+            let is_kept = matches!(&refused, Err(failure) if failure.kind == Kind::Changed);
+            let acted = self.acted(refused).await?;
+            if acted.is_some() || !is_kept {
+                // Any other refusal says nothing of the condition.
+                return Ok(acted);
+            }
         }
-        // Any other refusal says nothing of the condition.
-        if is_kept
-            && tag::is_strong(etag)
+        if tag::is_strong(etag)
             && self.there().await?.etag == etag
             && let completed = complete(&Condition::Is(etag.to_owned())).await
             && let Some(etag) = self.acted(completed).await?

@@ -247,12 +247,13 @@ impl S3 {
                 Err(failure) => return Err(failure),
             };
             if !self.is_enough(&told) {
-                told = match told.and(self.ask_get(key).await?) {
+                told = match told.and_of_the_same(self.ask_get(key).await?) {
                     Some(told) => told,
                     // It was replaced in between.
                     None => continue,
                 };
             }
+            let mut is_all_asked = true;
             if !self.is_enough(&told) {
                 told = match self.ask_list(key).await {
                     Ok(listed) => match (told.clone().and(listed), told.object()) {
@@ -264,6 +265,7 @@ impl S3 {
                     // Who may read need not be allowed to list, and a listing may come behind.
                     Err(failure) if told.object().is_some() => {
                         tracing::debug!("{key}: {}", failure.text);
+                        is_all_asked = failure.kind == Kind::NotFound;
                         told
                     }
                     Err(failure) => return Err(failure),
@@ -278,10 +280,11 @@ impl S3 {
                 );
                 return Err(Failure::new(Kind::Untold, self.generation, text));
             };
-            if told.etag.is_none() {
+            // One answer that did not come teaches nothing of the store.
+            if told.etag.is_none() && is_all_asked {
                 self.untagged.store(true, Ordering::Relaxed);
             }
-            if told.modified.is_none() {
+            if told.modified.is_none() && is_all_asked {
                 self.undated.store(true, Ordering::Relaxed);
             }
             return Ok(object);

@@ -23,7 +23,7 @@ use super::write::Condition;
 use crate::auth::Asker;
 
 /// What is remembered otherwise than this is found out anew.
-const REVISION: u32 = 3;
+const REVISION: u32 = 4;
 
 /// How long it is remembered: a store may be another version one day, and a proxy be gone.
 const REMEMBERED: Duration = Duration::from_secs(30 * 24 * 3600);

@@ -59,6 +59,14 @@ impl Told {
         })
     }
 
+    /// The same where both answers are to reads, which tell one tag of one version.
+    pub(super) fn and_of_the_same(self, other: Self) -> Option<Self> {
+        match (&self.etag, &other.etag) {
+            (Some(one), Some(another)) if !tag::is_same(one, another) => None,
+            _ => self.and(other),
+        }
+    }
+
     /// The object, if enough is known of it: its size, and an ETag or a time by which its version
     /// is known.
     pub(super) fn object(&self) -> Option<Object> {

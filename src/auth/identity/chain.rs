@@ -336,14 +336,14 @@ fn our_own(command: &str) -> Option<String> {
     if program.rsplit('/').next() != Some("s3mfa-mount") || subcommand != "credentials" {
         return None;
     }
-    let named = rest
-        .iter()
-        .position(|word| word == "--profile")
-        .and_then(|at| rest.get(at + 1).map(String::as_str))
-        .or_else(|| rest.iter().find_map(|word| word.strip_prefix("--profile=")));
     // With further options it is not the same as asking the profile.
-    let is_plain = rest.len() <= 2;
-    is_plain.then(|| named.unwrap_or("default").to_owned())
+    let named = match rest {
+        [] => Some("default"),
+        [option, name] if option == "--profile" => Some(name.as_str()),
+        [option] => option.strip_prefix("--profile="),
+        _ => None,
+    };
+    named.map(str::to_owned)
 }
 
 fn variable(name: &str) -> Option<String> {

@@ -134,7 +134,11 @@ pub(super) async fn sign_in(
     };
     match &outcome {
         Ok(token) => request.cache.write(token),
-        Err(error) => slot.refuse(error, conversation.cool_down, now()),
+        // Only a person's no is one for other programs too.
+        Err(error) if asked.panel.was_asked() => {
+            slot.refuse(error, conversation.cool_down, now());
+        }
+        Err(_) => {}
     }
     outcome
 }
@@ -224,7 +228,7 @@ async fn approval(
 ) -> Result<CreateTokenOutput, AuthError> {
     let mut interval = Duration::from_secs(u64::try_from(interval).unwrap_or(5));
     loop {
-        tokio::time::sleep(interval).await;
+        tokio::time::sleep_until((Instant::now() + interval).min(deadline)).await;
         let answer = client
             .create_token()
             .client_id(&registration.client_id)

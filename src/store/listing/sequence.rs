@@ -5,12 +5,17 @@
 //! as good as another. Whatever keeps to none is at least watched for circles.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use super::Flaw;
 
 /// How many pages without a single new name may follow one another.
 const EMPTY: u32 = 1000;
+
+/// How many common prefixes are remembered, for stores that tell them again or in no order.
+const REMEMBERED: usize = 100_000;
 
 type Order = fn(&str, &str) -> Ordering;
 
@@ -33,6 +38,8 @@ pub(super) struct Sequence {
     /// The last key, as the store has it, and the last common prefix.
     key: Option<String>,
     prefix: Option<String>,
+    /// The common prefixes that were told, as hashes; not more than [`REMEMBERED`].
+    told: Arc<HashSet<u64>>,
     /// How many pages had nothing new since the last that had.
     empty: u32,
     circle: Circle,
@@ -44,6 +51,7 @@ impl Default for Sequence {
             orders: [true; ORDERS.len()],
             key: None,
             prefix: None,
+            told: Arc::default(),
             empty: 0,
             circle: Circle::default(),
         }
@@ -115,11 +123,29 @@ impl Sequence {
             }
         }
         if let Some(last) = self.prefix.clone() {
+            // What is behind the last one was not told before. Of what is not, only what was.
             let orders: Vec<Order> = self.kept().collect();
-            prefixes.retain(|prefix| match orders.as_slice() {
-                [] => *prefix != last,
-                orders => orders.iter().any(|order| order(&last, prefix).is_lt()),
+            let is_behind = |prefix: &String| orders.iter().any(|o| o(&last, prefix).is_lt());
+            let told = Arc::make_mut(&mut self.told);
+            let mut is_lost = false;
+            prefixes.retain(|prefix| {
+                let is_new =
+                    is_behind(prefix) || !told.contains(&Circle::hash([prefix].into_iter()));
+                is_lost |= !is_behind(prefix) && is_new && told.len() >= REMEMBERED;
+                is_new
             });
+            if is_lost {
+                return Err(Flaw::Standstill);
+            }
+            if let Some(first) = prefixes.first() {
+                self.keep_to(|order| order(&last, first).is_lt());
+            }
+        }
+        let told = Arc::make_mut(&mut self.told);
+        for prefix in prefixes.iter() {
+            if told.len() < REMEMBERED {
+                told.insert(Circle::hash([prefix].into_iter()));
+            }
         }
         if keys.is_empty() && prefixes.is_empty() {
             // Such as the same folded name, of a store that folds a page at a time.
@@ -232,9 +258,8 @@ mod tests {
 
     #[test]
     fn pages_that_do_not_go_on_are_noticed() {
-        let circles: [&[Page<'_>]; 4] = [
+        let circles: [&[Page<'_>]; 3] = [
             &[(&["a", "b"], &[]), (&["a", "b"], &[])],
-            &[(&[], &["a/"]), (&[], &["a/"])],
             &[(&["a", "b", "c"], &[]), (&["b", "c", "d"], &[])],
             // Sorted as trees are: what is no order by bytes is no excuse.
             &[(&["a/x", "a-b"], &[]), (&["a/x", "a-b"], &[])],
@@ -242,6 +267,22 @@ mod tests {
         for pages in circles {
             assert!(all(pages).is_err(), "{pages:?}");
         }
+    }
+
+    /// A store that folds a page at a time, and one that sorts as people do.
+    #[test]
+    fn no_folded_name_is_lost_or_told_twice() {
+        let names = all(&[(&[], &["a/"]), (&[], &["a/"]), (&[], &["b/"])]).unwrap();
+        assert_eq!(names, ["a/", "b/"]);
+        let names = all(&[
+            (&[], &["a/", "c/"]),
+            (&[], &["D/", "e/"]),
+            (&[], &["a/", "F/"]),
+        ]);
+        assert_eq!(names.unwrap(), ["a/", "c/", "D/", "e/", "F/"]);
+        let mut sequence = Sequence::default();
+        let same = |_| follow(&mut sequence, (&[], &["a/"]));
+        assert!((0..EMPTY + 2).map(same).any(|page| page.is_err()));
     }
 
     #[test]
