@@ -523,20 +523,27 @@ impl Draft {
             draft: Arc::clone(self),
             land,
         };
-        let given_up = {
-            let mut state = self.state.lock();
-            state.stop.take().and_then(|stop| {
-                state.heir = Some(flight.clone());
-                // It may have landed just now: then this one has it all the same.
-                let _ = stop.send(());
-                state.flight.clone()
-            })
-        };
-        match given_up {
-            Some(mut flight) => drop(flight.wait_for(Option::is_some).await),
-            None => self.edit(|state| state.flight = Some(flight)).await,
+        loop {
+            let (mut current, is_given_up) = {
+                let mut state = self.state.lock();
+                let Some(current) = state.flight.clone() else {
+                    state.flight = Some(flight);
+                    return held;
+                };
+                let stop = state.stop.take();
+                let is_given_up = stop.is_some();
+                if let Some(stop) = stop {
+                    state.heir = Some(flight.clone());
+                    // It may have landed just now: then this one has it all the same.
+                    let _ = stop.send(());
+                }
+                (current, is_given_up)
+            };
+            drop(current.wait_for(Option::is_some).await);
+            if is_given_up {
+                return held;
+            }
         }
-        held
     }
 }
 

@@ -430,11 +430,8 @@ impl FileSystem {
         if size > LARGEST {
             return Err(FsError::TooLarge);
         }
-        let is_cut = {
-            let state = draft.state();
-            size < state.size() && state.stop.is_some()
-        };
         // Nobody wants to have stored what is cut off.
+        let is_cut = size < draft.state().size();
         let held = match is_cut {
             true => Some(draft.seize().await),
             false => None,

@@ -24,10 +24,10 @@ use super::extents::{Extents, From as Origin, Piece};
 use super::plan::LARGEST;
 use super::recover::Kept;
 use super::{FileSystem, FsError, blocking};
-use crate::spool::{SpoolError, SpoolFile};
+use crate::spool::{FAR, SpoolError, SpoolFile};
 
 /// Where in a spool file those bytes lie: this far behind their place in the file.
-pub(super) const OVER: u64 = 1 << 43;
+pub(super) const OVER: u64 = FAR;
 
 /// The source that extents name for them.
 pub(super) const IN_OVER: u32 = u32::MAX - 1;
@@ -311,8 +311,8 @@ impl FileSystem {
         if range.is_empty() {
             return Ok(Written::Done);
         }
-        if state.needs_upload() {
-            // Bytes that have left a full spool cannot be had before all of it is stored.
+        // Bytes that have left a full spool cannot be had before all of it is stored.
+        if state.needs_upload() || !self.spool()?.takes_far() {
             return Ok(Written::NotNow);
         }
         let record = Box::new(state.record());

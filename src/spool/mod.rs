@@ -18,6 +18,7 @@
 
 mod descriptors;
 mod error;
+mod far;
 mod files;
 mod home;
 mod journal;
@@ -35,6 +36,7 @@ use parking_lot::Mutex;
 use serde::Serialize;
 
 pub(crate) use error::SpoolError;
+pub(crate) use far::FAR;
 pub(crate) use files::SpoolFile;
 pub(crate) use home::{Elsewhere, Owner, hung, pending_elsewhere};
 
@@ -56,6 +58,8 @@ pub(crate) struct Spool {
     journal: Journal,
     usage: Arc<Usage>,
     descriptors: Arc<Descriptors>,
+    /// Whether bytes can lie [`FAR`] behind others.
+    takes_far: bool,
     /// The data files of all entries, also of those that nobody has open: they take room.
     files: Mutex<HashMap<u64, Arc<Shared>>>,
     next: AtomicU64,
@@ -135,6 +139,7 @@ impl Spool {
         }
         locks.push(home.lock);
         let spool = Self {
+            takes_far: far::is_taken(&home.directory),
             directory: home.directory,
             journal: home.journal,
             usage,
@@ -146,6 +151,11 @@ impl Spool {
             locks,
         };
         Ok(Opened { spool, entries })
+    }
+
+    /// Whether data files can have bytes [`FAR`] behind others, with nothing between.
+    pub(crate) fn takes_far(&self) -> bool {
+        self.takes_far
     }
 
     /// Starts an entry with an empty data file.
