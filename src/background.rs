@@ -20,9 +20,11 @@ const MARK: &str = "S3MFA_MOUNT_BACKGROUND";
 /// What the child says once the mount serves.
 const READY: &str = "ready\n";
 
-/// Whether this process was started by [`launch`].
+/// Whether this process was started by [`launch`]. What it starts itself was not.
+///
+/// Must be called before any thread exists.
 pub(crate) fn is_child() -> bool {
-    std::env::var_os(MARK).is_some()
+    crate::sys::take_mark(MARK)
 }
 
 /// Reads what the parent took out of its environment.

@@ -101,6 +101,7 @@ pub fn main() -> ExitCode {
         secrets: sys::take_secrets(),
     };
     sys::settle_login_cache();
+    let is_child = background::is_child();
     let expanded = match fstab::expand(args.iter().cloned(), &Cli::command()) {
         Ok(expanded) => expanded,
         Err(refusal) => {
@@ -132,7 +133,7 @@ pub fn main() -> ExitCode {
             credentials::print(args, &surroundings),
         ),
         None if cli.mount.foreground => serve(cli, &surroundings, false),
-        None if background::is_child() => {
+        None if is_child => {
             surroundings.secrets = background::inherited_secrets();
             serve(cli, &surroundings, true)
         }

@@ -41,6 +41,16 @@ pub(crate) fn take_secrets() -> Vec<(String, String)> {
     taken
 }
 
+/// Takes a variable out of the environment. Returns whether it was there.
+///
+/// Must be called before any thread exists.
+pub(crate) fn take_mark(name: &str) -> bool {
+    let is_there = std::env::var_os(name).is_some();
+    // SAFETY: `main` calls this while the process has one thread.
+    unsafe { std::env::remove_var(name) };
+    is_there
+}
+
 /// Says where `aws login` keeps its sessions if `AWS_LOGIN_CACHE_DIRECTORY` has `~` or a variable in
 /// it, or HOME is not set: the AWS CLI expands the one and finds the other, the SDK's provider does not.
 ///

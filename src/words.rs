@@ -24,6 +24,9 @@ const HIDDEN: &str = "[hidden]";
 /// section 4), an access key id 20, a secret access key 40.
 const LEAST_KEY: usize = 16;
 
+/// How long a secret access key of AWS is, in characters.
+const KEY: usize = 40;
+
 /// Hides what may be a code or a key in the words of somebody else's program: six to eight digits, and
 /// long words of letters and digits, or of capitals.
 pub(crate) fn without_secrets(text: &str) -> String {
@@ -36,7 +39,8 @@ pub(crate) fn without_secrets(text: &str) -> String {
         let (word, after) = word.split_at(end);
         shown.push_str(before);
         // A path is words with slashes between them.
-        match word.starts_with('/') {
+        // A key may begin with a slash: that of AWS has forty characters.
+        match word.starts_with('/') && word.len() != KEY {
             false => shown.push_str(if may_be_secret(word) { HIDDEN } else { word }),
             true => {
                 for part in word.split('/').skip(1) {
@@ -48,6 +52,13 @@ pub(crate) fn without_secrets(text: &str) -> String {
         rest = after;
     }
     shown + rest
+}
+
+/// Whether an option's name says that its value is a secret.
+pub(crate) fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase();
+    let words = ["key", "secret", "token", "pass", "cred", "sse", "auth"];
+    words.iter().any(|word| name.contains(word))
 }
 
 fn may_be_secret(word: &str) -> bool {
@@ -79,6 +90,7 @@ mod tests {
             "AKIAIOSFODNN7EXAMPLE",
             "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
             "0123456789abcdef0123456789abcdef",
+            "/JalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
         ] {
             let line = format!("error: key={secret}, see above");
             let shown = without_secrets(&line);

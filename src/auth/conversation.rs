@@ -1,11 +1,11 @@
 //! Talking to the person: what is wanted, why, for whom; and again with the reason if it failed.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use secrecy::SecretString;
 
 use super::AuthError;
-use super::code::{Code, until_next_step};
+use super::code::{Code, is_same_step, until_next_step};
 use super::identity::serial::Serial;
 use super::prompt::{PromptError, Question, Wish};
 use super::session::LoginRequest;
@@ -38,9 +38,18 @@ pub(crate) struct Conversation<'a> {
     pub(crate) spent: &'a SpentCodes,
     /// The first cool-down.
     pub(crate) cool_down: Duration,
+    /// A code that was not used up: STS does not know the request that it was sent with.
+    pub(crate) unused: parking_lot::Mutex<Option<(Serial, Code, SystemTime)>>,
 }
 
 impl Conversation<'_> {
+    /// A code of this moment that can be sent once more, to another operation.
+    fn take_unused(&self, serial: &Serial, now: SystemTime) -> Option<SecretString> {
+        let (of, code, at) = self.unused.lock().take()?;
+        let is_good = of == *serial && is_same_step(at, now);
+        is_good.then(|| SecretString::from(code.digits().to_owned()))
+    }
+
     /// Asks for codes of a device and trades each, until one brings something.
     ///
     /// # Errors
@@ -70,7 +79,10 @@ impl Conversation<'_> {
             if !complaint.is_empty() {
                 question.error = Some(format!("{complaint} ({attempt} of {tries})"));
             }
-            let typed = self.ask(&question).await?;
+            let typed = match self.take_unused(serial, now) {
+                Some(code) => code,
+                None => self.ask(&question).await?,
+            };
             complaint = match Code::parse(&typed) {
                 Err(error) => error.to_string(),
                 Ok(code) if self.spent.contains(serial, &code, self.clock.now()) => {
@@ -97,7 +109,13 @@ impl Conversation<'_> {
                         Err(StsError::Unreachable {
                             timed_out, message, ..
                         }) => return Err(AuthError::Unreachable { timed_out, message }),
-                        Err(error) => return Ok(Err(error)),
+                        Err(error) => {
+                            if matches!(error, StsError::Unsupported(_)) {
+                                let now = self.clock.now();
+                                *self.unused.lock() = Some((serial.clone(), code, now));
+                            }
+                            return Ok(Err(error));
+                        }
                     }
                 }
             };

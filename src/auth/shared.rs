@@ -479,8 +479,9 @@ impl Kind {
             AuthError::TimedOut => Some(Self::TimedOut),
             AuthError::CodesRejected(_) => Some(Self::CodesRejected),
             AuthError::UnknownDevice(_) => Some(Self::UnknownDevice),
-            AuthError::Refused(_) => Some(Self::Refused),
-            AuthError::CoolingDown { .. }
+            // What was refused may be mended before the next program comes: keys, a role, a region.
+            AuthError::Refused(_)
+            | AuthError::CoolingDown { .. }
             | AuthError::Unasked
             | AuthError::NoDevice(_)
             | AuthError::NoPrompt(_)

@@ -43,6 +43,9 @@ impl Mount {
     fn reply(&mut self) -> Result<Option<Reply>, MountError> {
         let mut line = String::new();
         match self.lines.read_line(&mut line) {
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                Err(MountError::Other("the mount does not answer".to_owned()))
+            }
             Ok(0) | Err(_) => Ok(None),
             Ok(_) => read(&line).map(Some).map_err(MountError::Other),
         }
@@ -75,6 +78,9 @@ pub(crate) fn status(args: &StatusArgs) -> Result<(), MountError> {
 fn watch(args: &StatusArgs) -> Result<(), MountError> {
     let (socket, _) = the_one(args.mountpoint.as_deref())?;
     let mut mount = connect(&socket)?;
+    // Hours may pass without a change.
+    let patient = mount.stream.set_read_timeout(None);
+    patient.map_err(|error| MountError::Other(error.to_string()))?;
     mount.send(Request::Watch)?;
     while let Some(reply) = mount.reply()? {
         match reply {
@@ -323,9 +329,8 @@ fn connect(socket: &Path) -> Result<Mount, MountError> {
 /// As the mount itself writes its place. A dead mount cannot be resolved, only written out.
 fn absolute(path: &Path) -> PathBuf {
     // One that hangs answers nobody who asks what is there.
-    if let Ok(written) = std::path::absolute(path)
-        && crate::mount::place::is_ours(&written)
-    {
+    let written = crate::mount::place::written(path);
+    if crate::mount::place::is_ours(&written) {
         return written;
     }
     path.canonicalize()

@@ -128,9 +128,8 @@ impl Said {
         };
         match (argument.get_action().takes_values(), value) {
             (true, None) => Err(format!("-o {key} needs a value: {key}=…")),
-            (false, Some(value)) => Err(format!(
-                "-o {key}={}: {key} is on or off, and takes no value",
-                crate::words::tame(value)
+            (false, Some(_)) => Err(format!(
+                "-o {key}=…: {key} is on or off, and takes no value"
             )),
             _ => {
                 self.ours.retain(|(before, _)| *before != long);
@@ -160,12 +159,16 @@ fn refuse(key: &str, value: Option<&str>, known: &clap::Command) -> Result<(), S
     if value.is_none() && foreign::is_here_anyway(key) {
         return Ok(());
     }
+    let advice = foreign::advice(key, value);
+    // A value may be a secret, and what is said here ends in journals.
+    let may_be_said = advice.is_some() && !crate::words::names_a_secret(key);
     let said = match value {
-        Some(value) => format!("{key}={value}"),
+        Some(value) if may_be_said => format!("{key}={value}"),
+        Some(_) => format!("{key}=…"),
         None => key.to_owned(),
     };
     let said = crate::words::tame(&said);
-    if let Some(advice) = foreign::advice(key, value) {
+    if let Some(advice) = advice {
         let spelling = match advice.contains("--") {
             true => " (in fstab, options are written without the dashes)",
             false => "",
@@ -282,6 +285,21 @@ mod tests {
             let refusal = expanded(list).unwrap_err();
             assert!(refusal.contains(words), "{list}: {refusal}");
             assert!(!refusal.contains('\n'), "{refusal}");
+        }
+    }
+
+    #[test]
+    fn a_value_that_may_be_a_secret_is_not_said() {
+        for key in [
+            "aws_secret_access_key",
+            "load_sse_c",
+            "passwd",
+            "frobnicate",
+            "lazy",
+        ] {
+            let refusal = expanded(&format!("{key}=Tr0ub4dor")).unwrap_err();
+            assert!(refusal.contains(key), "{refusal}");
+            assert!(!refusal.contains("Tr0ub4dor"), "{refusal}");
         }
     }
 

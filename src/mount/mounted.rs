@@ -272,14 +272,11 @@ impl Mounted {
         tokio::select! {
             _ = ended.wait_for(|ended| *ended) => {
                 tracing::info!("{} was unmounted", self.place());
-                tokio::select! {
-                    outcome = self.last_words() => outcome,
-                    _ = signals.next_that_hurries() => Err(self.stopped()),
-                }
+                self.last_words_unless_hurried(signals).await
             }
             () = self.is_abandoned() => {
                 tracing::info!("{} was unmounted, and nobody uses it any more", self.place());
-                self.last_words().await
+                self.last_words_unless_hurried(signals).await
             }
             signal = signals.next() => {
                 tracing::info!("{signal}: unmounting {}", self.place());
@@ -303,6 +300,18 @@ impl Mounted {
                     }
                 }
             }
+        }
+    }
+
+    /// As with a mount that is taken away by a signal, the second one hurries.
+    async fn last_words_unless_hurried(&self, signals: &mut EndSignals) -> Result<(), MountError> {
+        let hurried = async {
+            signals.next().await;
+            signals.next_that_hurries().await
+        };
+        tokio::select! {
+            outcome = self.last_words() => outcome,
+            _ = hurried => Err(self.stopped()),
         }
     }
 

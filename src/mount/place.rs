@@ -23,7 +23,7 @@ pub(crate) const SUBTYPE: &str = "s3mfa-mount";
 ///
 /// A stale mount, whose daemon is dead ("Transport endpoint is not connected"), is taken away.
 pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
-    let written = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
+    let written = written(mountpoint);
     match take_away_dead(&written) {
         Ok(true) => tracing::info!("the dead mount on {} is taken away", written.display()),
         Ok(false) => {}
@@ -66,6 +66,16 @@ pub(crate) fn prepare(mountpoint: &Path) -> Result<PathBuf, MountError> {
         );
     }
     Ok(resolved)
+}
+
+/// A place as the kernel lists it, without asking who is mounted there: only what is above is resolved.
+pub(crate) fn written(mountpoint: &Path) -> PathBuf {
+    let whole = std::path::absolute(mountpoint).unwrap_or_else(|_| mountpoint.to_owned());
+    let above = whole.parent().and_then(|above| above.canonicalize().ok());
+    match (above, whole.file_name()) {
+        (Some(above), Some(name)) => above.join(name),
+        _ => whole,
+    }
 }
 
 /// Takes a FUSE mount away that has lost its daemon. Returns whether there was one.

@@ -300,6 +300,35 @@ fn a_mount_over_a_dead_mount_works() {
     drop(open);
 }
 
+/// The kernel lists a mount by its real path, which cannot be asked for any more.
+#[test]
+fn a_dead_mount_behind_a_symbolic_link_is_taken_away() {
+    let scene = Scene::new();
+    scene.bucket.put("f", "content");
+    let real = scene.home().join("real");
+    let link = scene.home().join("link");
+    fs::create_dir(&real).unwrap();
+    std::os::unix::fs::symlink(&real, &link).unwrap();
+    let place = scene.mountpoint("link/mnt");
+    let start = || {
+        let mount = Mount::start(&scene, "docs", &place, &[]);
+        mount.wait_until_mounted();
+        mount
+    };
+    let answering = scene.pinentry.answer_next(scene.device.unspent_code());
+    let mut mount = start();
+    answering.join().unwrap();
+    mount.signal(libc::SIGKILL);
+    mount.wait();
+    let mut again = start();
+    assert_eq!(fs::read_to_string(again.file("f")).unwrap(), "content");
+    again.signal(libc::SIGKILL);
+    again.wait();
+    let outcome = scene.control(&["unmount", place.to_str().unwrap()]);
+    assert_eq!(outcome.code, 0, "{outcome:?}");
+    assert!(!crate::scene::is_mounted(&real.join("mnt")));
+}
+
 #[test]
 fn a_dead_mount_can_be_unmounted() {
     let scene = Scene::new();

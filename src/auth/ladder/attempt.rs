@@ -106,14 +106,16 @@ impl Attempt<'_> {
                     let obtained = self.role_with_code(first, &demand).await?;
                     is_new = obtained.is_new;
                     let base = issued(&obtained.kept);
-                    match self.assume(&base, rest).await {
+                    match self.assume_all(&base, rest).await {
                         Ok(issued) => break (issued, Some(obtained.kept)),
-                        Err(fall) if is_new || rest.is_empty() => return Err(fall),
                         // What was found may be dead.
-                        Err(_) => {
+                        Err((_, error))
+                            if !is_new && self.may_be_its_age(&error, &obtained.kept) =>
+                        {
                             let id = base.credentials.access_key_id().to_owned();
                             demand.rejected = Some(id);
                         }
+                        Err((role, error)) => return Err(self.not_assumed(role, error)),
                     }
                 }
             }
@@ -131,18 +133,42 @@ impl Attempt<'_> {
 
     /// One role after the other, without a code.
     async fn assume(&self, keys: &Issued, roles: &[Role]) -> Result<Issued, Fall> {
+        let assumed = self.assume_all(keys, roles).await;
+        assumed.map_err(|(role, error)| self.not_assumed(role, error))
+    }
+
+    async fn assume_all<'r>(
+        &self,
+        keys: &Issued,
+        roles: &'r [Role],
+    ) -> Result<Issued, (&'r Role, StsError)> {
         let mut keys = keys.clone();
         for role in roles {
             let assumed = self.assume_one(&keys.credentials, role).await;
-            keys = assumed.map_err(|error| match error {
-                StsError::RoleDenied(text) => Fall::Higher(AuthError::Refused(format!(
-                    "the role {} may not be assumed by these keys, or not without MFA: {text}",
-                    role.arn
-                ))),
-                error => Fall::End(refused(&self.identity.profile, error)),
-            })?;
+            keys = assumed.map_err(|error| (role, error))?;
         }
         Ok(keys)
+    }
+
+    fn not_assumed(&self, role: &Role, error: StsError) -> Fall {
+        match error {
+            StsError::RoleDenied(text) => Fall::Higher(AuthError::Refused(format!(
+                "the role {} may not be assumed by these keys, or not without MFA: {text}",
+                role.arn
+            ))),
+            error => Fall::End(refused(&self.identity.profile, error)),
+        }
+    }
+
+    /// Whether a role may have been refused to a session because that is dead, or older than the role's
+    /// trust policy wants it.
+    fn may_be_its_age(&self, error: &StsError, kept: &Kept) -> bool {
+        let age = self.inner.now().duration_since(kept.authenticated());
+        match error {
+            StsError::Ended | StsError::UnknownKey => true,
+            StsError::RoleDenied(_) => age.is_ok_and(|age| age >= FRESH),
+            _ => false,
+        }
     }
 
     async fn assume_one(&self, keys: &Credentials, role: &Role) -> Result<Issued, StsError> {
@@ -179,14 +205,7 @@ impl Attempt<'_> {
             let Some((role, error)) = failure else {
                 return Ok((keys, kept));
             };
-            let age = self.inner.now().duration_since(kept.authenticated());
-            let may_be_its_age = match error {
-                StsError::Ended | StsError::UnknownKey => true,
-                StsError::RoleDenied(_) => age.is_ok_and(|age| age >= FRESH),
-                _ => false,
-            };
-            if !is_new && may_be_its_age {
-                // The session is dead, or older than the role's trust policy wants it.
+            if !is_new && self.may_be_its_age(&error, &kept) {
                 demand.rejected = Some(base.credentials.access_key_id().to_owned());
                 continue;
             }

@@ -302,6 +302,7 @@ impl Inner {
             clock: &*self.parts.clock,
             spent: &self.spent,
             cool_down: self.parts.cool_down,
+            unused: parking_lot::Mutex::default(),
         };
         let parts = &self.parts;
         let keys = origin::keys(
