@@ -137,19 +137,11 @@ fn options() -> String {
         if name == "json" {
             continue;
         }
-        // A command may have a secret in it, and what `check` says is pasted into tickets.
-        if let Some(("mfa-process", _)) = name.split_once('=') {
-            add("--mfa-process=…");
-            continue;
-        }
         add(&arg);
         if takes_value(name)
             && let Some(value) = args.next()
         {
-            match name {
-                "mfa-process" => add("…"),
-                _ => add(&value.to_string_lossy()),
-            }
+            add(&value.to_string_lossy());
         }
     }
     options

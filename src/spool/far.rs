@@ -11,18 +11,15 @@ use nix::unistd::{Whence, lseek};
 /// How far behind others bytes may lie in a data file: what was written while the file was being stored.
 pub(crate) const FAR: u64 = 1 << 43;
 
-/// Tries it with a file of its own. What cannot be tried is not taken.
+/// Tries it with a file that has no name, so that nothing is left of it whoever dies. What cannot be
+/// tried is not taken: filesystems without such files are those that are meant, mostly.
 pub(super) fn is_taken(directory: &Path) -> bool {
-    let path = directory.join(format!("far-{}", std::process::id()));
     let file = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .custom_flags(libc::O_TMPFILE)
         .mode(0o600)
-        .open(&path);
-    let is_taken = file.is_ok_and(|file| is_taken_by(&file));
-    let _ = std::fs::remove_file(&path);
-    is_taken
+        .open(directory);
+    file.is_ok_and(|file| is_taken_by(&file))
 }
 
 fn is_taken_by(file: &File) -> bool {
