@@ -317,8 +317,9 @@ impl FileSystem {
         }
         let record = Box::new(state.record());
         let mut promised = self.is_to_be_kept(state);
-        if promised && state.content.pieces(range.clone()).iter().any(is_over) {
-            // What was promised lies beside already, where this goes.
+        if promised && has_beside(&state.content) {
+            // What was promised lies beside already, where this goes or what follows. With the lock:
+            // nothing of it may be brought down meanwhile.
             state.before = Some(self.keep_copy(draft, &record)?);
             promised = false;
         }

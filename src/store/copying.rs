@@ -50,8 +50,17 @@ impl Bucket {
             copied => copied,
         };
         let is_new = self.support().part_copies == Ability::Untried;
+        let length = range.end - range.start;
+        let told = match &copied {
+            // What is not told is not known.
+            Ok(_) if is_new => {
+                let size = self.part_size(asker, place.key, place.upload, place.number);
+                size.await.ok().flatten()
+            }
+            _ => None,
+        };
         let copied = match copied {
-            Ok(_) if is_new && self.is_cut(asker, place, range).await => {
+            Ok(_) if told.is_some_and(|told| told != length) => {
                 let text = "the store has not copied what was asked for";
                 Err(StoreError::Unsupported(text.to_owned()))
             }
@@ -59,8 +68,10 @@ impl Bucket {
         };
         match &copied {
             // The whole of an object would be copied by a store that overlooks the range, too.
-            Ok(_) if is_new && range.start == 0 => {}
-            Ok(_) => self.learn(|support| support.part_copies = Ability::Yes),
+            Ok(_) if is_new && told == Some(length) && range.start > 0 => {
+                self.learn(|support| support.part_copies = Ability::Yes);
+            }
+            Ok(_) => {}
             Err(StoreError::Unsupported(_)) => self.learn(|support| {
                 if support.part_copies == Ability::Untried {
                     support.part_copies = Ability::No;
@@ -69,19 +80,6 @@ impl Bucket {
             Err(_) => {}
         }
         copied
-    }
-
-    /// Whether a part that was copied has another size than it is to have. The first one is looked at
-    /// before anything is put together of such parts.
-    async fn is_cut(&self, asker: &Asker, place: Place<'_>, range: &Range<u64>) -> bool {
-        let Place {
-            key,
-            upload,
-            number,
-        } = place;
-        let size = self.part_size(asker, key, upload, number).await;
-        let length = range.end - range.start;
-        size.is_ok_and(|size| size.is_some_and(|size| size != length))
     }
 
     async fn copy_part_as(
