@@ -50,10 +50,6 @@ pub(crate) async fn run(
 ) -> Result<(), MountError> {
     let outcome = mount(args, env, background).await;
     if let Err(error) = &outcome {
-        if background {
-            // Standard error leads nowhere by now.
-            tracing::error!("{error}");
-        }
         let _ = sd_notify::notify(&[NotifyState::Status(&error.to_string())]);
     }
     outcome
@@ -105,6 +101,10 @@ async fn mount(args: MountArgs, env: &Surroundings, background: bool) -> Result<
     let _ = sd_notify::notify(&[NotifyState::Ready]);
 
     let outcome = mounted.until_the_end(&mut end).await;
+    if background && let Err(error) = &outcome {
+        // Standard error leads nowhere by now.
+        tracing::error!("{error}");
+    }
     let _ = sd_notify::notify(&[NotifyState::Stopping, NotifyState::Status("Unmounted")]);
     reporting.abort();
     guarding.abort();
